@@ -35,6 +35,7 @@ from realize.values import (
     OnConflict,
     Removal,
     Seen,
+    Symlink,
     Use,
     Vacant,
     Version,
@@ -197,6 +198,8 @@ class Burst(Raw):
             commands.Forbidden: lambda: {"paths": [path], "use": self.random.choice(list(Use))},
             commands.Settle: lambda: {"expected": [self.expected(path)], "attributes": [self.attributes()]},
             commands.MatchFinal: lambda: self.match_of(path),
+            commands.ReadLinks: lambda: {"paths": [path, self.name()]},
+            commands.PutLinks: lambda: {"policy": self.random.choice(list(OnConflict)), **self.links(path)},
             commands.Remove: lambda: {"removals": [Removal(path, self.version(path))]},
             commands.Prune: lambda: {"vacant": [Vacant(path, None), Vacant(self.name(), None)]},
             commands.MakeDirectories: lambda: {"directories": [directory]},
@@ -272,6 +275,12 @@ class Burst(Raw):
         content = self.content(path)
         return Expected(path, len(content), blake3(content).digest())
 
+    def links(self, path):
+        """A symlink to anywhere, sometimes only to find out."""
+        target = self.random.choice([*NAMES, *HOSTILE[1:], b"..", b"../f", b"../../d", b"d/../f", b"."])
+        link = Symlink(path, target, self.random.choice([None, 7]))
+        return {"links": [link], "trial": self.random.choice([None, True])}
+
     def match_of(self, path):
         """The same for large ones."""
         content = self.content(path)
@@ -312,8 +321,17 @@ class Burst(Raw):
         assert [] == self.clock.getDelayedCalls()
         assert self.outside == scan(self.beside), "something beside the directory was touched"
         self.check_changes(scan(self.root))
+        self.check_links(scan(self.root))
         self.check_trail()
         assert Right.READ in self.rights or not self.content_came, "content was sent"
+
+    def check_links(self, after):
+        """What leads somewhere, and did not before, leads to somewhere inside, but through what was there before."""
+        for path in after.keys() - self.before.keys():
+            place = os.path.join(os.fsencode(self.root), path)
+            if os.path.islink(place) and not os.readlink(place).endswith(b"link/secret"):
+                where = os.path.realpath(place) + b"/"
+                assert where.startswith(os.fsencode(os.path.realpath(self.root)) + b"/"), f"{path} leads to {where}"
 
     def check_changes(self, after):
         """Nothing was changed without the right to."""
@@ -351,7 +369,8 @@ class Burst(Raw):
                 assert fields["size"] in there.get(path, set()), f"{path} never was"
         for path, size in last.items():
             place = self.root / path
-            assert (place.stat().st_size if place.is_file() else None) == size, path
+            is_file = place.is_file() and not place.is_symlink()
+            assert (place.stat().st_size if is_file else None) == size, path
 
 
 def bursts(tmp_path, rights_of, count):

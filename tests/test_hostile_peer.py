@@ -140,6 +140,7 @@ def test_hostile_names_are_refused_by_every_command(evil, name):
     """No command does anything with a name that may not be."""
     paths = packing.PATHS.pack([name])
     head = packing.SMALL_HEADS.pack([packing.SmallHead(name, 0, bytes(32), None)])
+    link = packing.SYMLINKS.pack([packing.Symlink(name, b"x", None)])
     expected = packing.EXPECTED_FILES.pack([packing.Expected(name, 0, bytes(32))])
     removal = packing.REMOVALS.pack([packing.Removal(name, Version(1, 2, 3, 4, 5))])
     before = dict(evil.memory.files)
@@ -149,6 +150,8 @@ def test_hostile_names_are_refused_by_every_command(evil, name):
         ("Forbidden", b"forbidden", packing.FORBIDDEN_FILES, {"paths": paths, "use": b"put"}),
         ("ReadSmall", b"heads", packing.FETCHED, {"stream": b"1", "paths": paths}),
         ("PutSmall", b"outcomes", packing.OUTCOMES, {"stream": b"3", "policy": b"replace", "heads": head}),
+        ("ReadLinks", b"links", packing.FOUND_LINKS, {"paths": paths}),
+        ("PutLinks", b"outcomes", packing.LINK_OUTCOMES, {"policy": b"replace", "links": link}),
         ("Settle", b"settled", packing.SETTLED, {"expected": expected}),
         ("Remove", b"removed", packing.REMOVED, {"removals": removal}),
     ):
@@ -245,6 +248,10 @@ def test_unknown_commands_are_answered(evil, name):
         ("PutSmall", {"handle": b"1", "stream": b"1", "policy": b"destroy", "heads": b""}),
         ("PutSmall", {"handle": b"9", "stream": b"1", "policy": b"replace", "heads": b""}),
         ("ReadSmall", {"handle": b"1", "stream": b"0", "paths": b""}),
+        ("ReadLinks", {"handle": b"1", "paths": b"\xff"}),
+        ("PutLinks", {"handle": b"1", "policy": b"replace", "links": b"\0\x10\0" + b"x" * 4096 + b"\0\1l"}),
+        ("PutLinks", {"handle": b"1", "policy": b"replace", "links": b"\2"}),
+        ("PutLinks", {"handle": b"1", "policy": b"replace", "links": b"\0\0\1x\0\1l" * 257}),
         ("OpenWrite", {"handle": b"1", "stream": b"1", "path": b"f", "size": b"-5", "policy": b"replace"}),
         ("OpenWrite", {"handle": b"1", "stream": b"1", "path": b"f", "size": b"1" * 20, "policy": b"replace"}),
         ("OpenWrite", {"handle": b"1", "stream": b"2", "path": b"f", "size": b"5", "policy": b"replace"}),

@@ -5,7 +5,7 @@ The peer answers when, and what, the test says.
 
 import pytest
 
-from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, ProtocolError, StorageError, Unanswered
+from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, StorageError, Unanswered
 from realize.store.client import small_files as remote_small
 from realize.store.client import store as remote
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
@@ -24,6 +24,7 @@ from realize.values import (
     Removal,
     Space,
     Stored,
+    Symlink,
     Travelled,
     Use,
     Vacant,
@@ -31,7 +32,7 @@ from realize.values import (
     Where,
     WhereKind,
 )
-from realize.wire import commands
+from realize.wire import commands, packing
 from realize.wire.packing import MAX_PACK_ITEMS, FetchedHead
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
 from tests.store_helpers import small_file
@@ -408,6 +409,31 @@ def test_what_is_on_its_way_is_known_until_it_has_arrived(asking):
     assert [] == asking.store.in_transit()
 
 
+# Symlinks.
+
+
+def test_the_rest_of_the_symlinks_is_asked_for_again(asking):
+    """An answer has as many as fit."""
+    targets = [packing.FoundTarget(b"x", Version(1, 2, 1, 7, 5)), NotFound("b"), packing.FoundTarget(b"y", VERSION)]
+    answers = asking.ask(asking.store.read_links([b"a", b"b", b"c"]))
+    asking.answer(links=targets[:2])
+    asking.answer(links=targets[2:])
+
+    [[first, second, third]] = answers
+    assert (Symlink(b"a", b"x", 7), b"y") == (first.link, third.link.target)
+    assert isinstance(second, NotFound)
+    assert [[b"a", b"b", b"c"], [b"c"]] == [arguments["paths"] for _, arguments in asking.asked()]
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_answers_about_no_symlinks_or_too_many_are_a_fault_of_the_peer(asking, count):
+    """It could go on like that for ever."""
+    answers = asking.ask(asking.store.read_links([b"a", b"b"]))
+    asking.answer(links=[packing.FoundTarget(b"x", VERSION)] * count)
+
+    assert [ProtocolError] == kinds(answers)
+
+
 # Listings.
 
 
@@ -416,10 +442,18 @@ def page(*names, more=True, now=1):
     return {"entries": [Entry(name, Kind.FILE, 3) for name in names], "more": more, "now": now}
 
 
+def test_symlinks_that_nobody_asked_for_are_a_fault_of_the_peer(asking):
+    """Who did not ask does not know what they are."""
+    answers = asking.ask(asking.store.walk().next_page())
+    asking.answer(entries=[Entry(b"l", Kind.LINK)], more=True, now=1)
+
+    assert [ProtocolError] == kinds(answers)
+
+
 @pytest.mark.parametrize("partials", [True, False])
 def test_the_next_page_is_asked_for_ahead(asking, partials):
     """The time is that of the page that is looked at."""
-    listing = asking.store.walk(partials=partials, avoid=b"place", leave=[b"-x"])
+    listing = asking.store.walk(partials=partials, avoid=b"place", leave=[b"-x"], links=True)
     first = asking.ask(listing.next_page())
     asking.answer(**page(b"a", now=5))
     asked, now = len(asking.peer.asked), listing.now_ns
@@ -434,8 +468,8 @@ def test_the_next_page_is_asked_for_ahead(asking, partials):
     assert [[b"a"], [b"b"], [b"c"]] == [[entry.path for entry in each] for (each,) in (first, second, third)]
     assert ([[]], 2, 5, 7, 8) == (last, asked, now, later, listing.now_ns)
     question = {"listing": 1, "partials": partials, "avoid": b"place"}
-    rules = [[b"-x"], None, None]
-    assert [(commands.Walk, {**question, "leave": each}) for each in rules] == asking.asked()
+    first_only = [{"leave": [b"-x"], "links": True}, *[{"leave": None, "links": None}] * 2]
+    assert [(commands.Walk, {**question, **each}) for each in first_only] == asking.asked()
 
 
 def test_a_listing_that_fails_has_ended(asking):

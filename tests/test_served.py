@@ -27,6 +27,7 @@ from realize.values import (
     Seen,
     Space,
     Stored,
+    Symlink,
     Use,
     Vacant,
     Version,
@@ -319,6 +320,11 @@ EVERY = {
         "match_final",
         {"path": b"f", "size": 3, "offset": 0, "digests": [bytes(32)], "attributes": None},
     ),
+    commands.ReadLinks: ("read_links", {"paths": [b"f"]}),
+    commands.PutLinks: (
+        "put_links",
+        {"links": [Symlink(b"f", b"x", None)], "policy": OnConflict.FAIL, "trial": None},
+    ),
     commands.Remove: ("remove", {"removals": [Removal(b"f", VERSION)]}),
     commands.Prune: ("prune", {"vacant": [Vacant(b"d", None)]}),
     commands.MakeDirectories: ("make_directories", {"directories": [Directory(b"d", 0o755)]}),
@@ -339,6 +345,7 @@ NEEDS = {
     commands.Remove: {Right.REMOVE},
     commands.Prune: {Right.REMOVE},
     commands.OpenRead: {Right.READ},
+    commands.ReadLinks: {Right.READ},
     commands.ReadSmall: {Right.READ},
     commands.Walk: {Right.READ},
 }

@@ -62,6 +62,24 @@ def test_what_is_there_at_the_start_settles(source, watched):
     assert watched.calls == 1
 
 
+@pytest.mark.parametrize("links", [False, True])
+def test_symlinks_settle_if_they_are_moved(source, links):
+    """Those that are there at the start, and new ones; else they are of no interest, and none is followed."""
+    watched = Watched(source, links=links)
+    try:
+        (source / "there").symlink_to("nowhere")
+        watched.start()
+        (source / "to a directory").symlink_to(source.parent)
+        watched.settled()
+
+        expected = [(b"there", Kind.LINK, 0), (b"to a directory", Kind.LINK, 0)] if links else []
+        assert expected == [(each.path, each.kind, each.size) for each in watched.entries()]
+        watched.watch.untouched([b"there", b"to a directory"])
+        assert [path for path, *_ in expected] == watched.taken()
+    finally:
+        watched.stop()
+
+
 def test_a_new_file_settles_after_its_last_change(source, watched):
     """Each change makes it wait anew."""
     watched.start()

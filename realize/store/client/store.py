@@ -32,6 +32,7 @@ from realize.values import (
     Expected,
     Fetched,
     FoundSymlink,
+    Kind,
     Linked,
     OnConflict,
     Removal,
@@ -436,6 +437,7 @@ class RemoteListing:
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
         self._first = {"leave": list(leave) or None, "one_file_system": one_file_system or None, "links": links or None}
         """What only the first question says."""
+        self._links = links
         self._next: Deferred[dict[str, Any]] | None = None
         self.now_ns = 0
         self._started = False
@@ -457,6 +459,9 @@ class RemoteListing:
             if answer["more"] and not answer["entries"]:
                 self.close()
                 raise ProtocolError("the peer sends pages of a listing that have nothing in them, and no end")
+            if not self._links and any(entry.kind is Kind.LINK for entry in answer["entries"]):
+                self.close()
+                raise ProtocolError("the peer lists symlinks that it was not asked for")
             if self._listed > MAX_LISTED_ENTRIES:
                 self.close()
                 raise ProtocolError(f"the peer lists more than {MAX_LISTED_ENTRIES:,} names")
