@@ -403,7 +403,7 @@ def test_a_listing_is_closed_when_it_ends(serving):
     assert [{"entries": [entry], "more": True, "now": 99}] == pages[0]
     assert [{"entries": [], "more": False, "now": 99}] == pages[1]
     assert (1, 1, 2) == (open_before, listing.closed, serving.responders.open_count)
-    first = {"partials": True, "avoid": b"place", "leave": (), "links": False}
+    first = {"partials": True, "avoid": b"place", "leave": (), "one_file_system": False, "links": False}
     assert [first, {**first, "partials": False, "avoid": b""}] == serving.memory.walks
 
 
