@@ -73,7 +73,7 @@ _NO_TIMES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_MADE: Final = InternalError("was not made")
 
 
-@define(repr=False)
+@define(eq=False, repr=False)
 class LinkPolicy(Shown):
     """Which symlinks a directory gives away, and takes; shared by all stores of it, and may be changed at any time.
 
