@@ -298,7 +298,7 @@ class MemoryStore:
         """List everything, as it is now."""
         if avoid == self._place(0):
             raise InternalError("a memory store has no directory to avoid but itself")
-        entries = self._entries(partials=partials)
+        entries = self._entries(partials=partials, links=links)
         left_out = Leaving(leave)
         if one_file_system:
             inside = {each.path for each in entries if not self.mounted.isdisjoint(_above(each.path))}
@@ -310,7 +310,7 @@ class MemoryStore:
         entered = [entry for entry in entries if not any(map(left_out, _above(entry.path)))]
         return _MemoryListing(self, sorted(entered, key=_order))
 
-    def _entries(self, *, partials: bool = False) -> list[Entry]:
+    def _entries(self, *, partials: bool = False, links: bool = False) -> list[Entry]:
         entries = [
             Entry(path, Kind.FILE, len(file.content), file.attributes.mtime_ns) for path, file in self.files.items()
         ]
