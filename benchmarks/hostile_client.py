@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from realize.errors import ProtocolError
 from realize.keys import load_identity
 from realize.wire import commands
-from realize.wire.boxes import Box, BoxParser, CreditBox, DataBox, encode
+from realize.wire.boxes import BoxParser, CreditBox, encode
+from realize.wire.reading import AnyBox
 
 WAIT: Final = 20.0
 """Seconds that an answer may take."""
@@ -56,7 +57,7 @@ class Client:
         raw = socket.create_connection(("127.0.0.1", port), WAIT, (address, 0))
         self._socket = context.wrap_socket(raw)
         self._parser = BoxParser()
-        self._parsed: Iterator[DataBox | CreditBox | Box] = iter(())
+        self._parsed: Iterator[AnyBox] = iter(())
         self._asked = 0
         self.closed = False
         self.credit: dict[int, int] = {}
@@ -78,7 +79,7 @@ class Client:
         """Send; blocks while the daemon does not accept it."""
         self._socket.sendall(content)
 
-    def next_box(self) -> DataBox | CreditBox | Box:
+    def next_box(self) -> AnyBox:
         """The next bytes that arrive."""
         while True:
             for box in self._parsed:

@@ -71,8 +71,41 @@ MAX_ALIKE_FILES: Final = 8
 MAX_OFFERED_CHUNKS: Final = 2_048
 """Chunks that are offered at once at most."""
 
+MIN_HOLE_BYTES: Final = 64 << 10
+"""Length of a hole at least that is told as such; a shorter one is zeros like any others."""
+
+MAX_HOLE_BYTES: Final = 64 << 20
+"""Length of a hole that is told at once at most: its zeros take about as long to hash as `SLICE_BYTES` to read."""
+
+ZERO_BLOCK: Final = bytes(BLOCK_BYTES)
+"""The content of a block that is a hole; whoever has this very object need not read it, and knows its digest."""
+
 Content: TypeAlias = bytes | memoryview
 """Some bytes of a file."""
+
+
+@frozen(eq=False, repr=False)
+class Hole(Shown):
+    """So many bytes of a file that were never written: they read as zeros, and take no room.
+
+    `MIN_HOLE_BYTES` to `MAX_HOLE_BYTES`.
+    """
+
+    length: int
+
+    def __len__(self) -> int:
+        """Its length in bytes."""
+        return self.length
+
+
+Piece: TypeAlias = Content | Hole
+"""A piece of a file on its way."""
+
+
+def in_holes(pieces: Sequence[Piece]) -> int:
+    """The total length in bytes of the holes among these pieces."""
+    return sum(len(piece) for piece in pieces if isinstance(piece, Hole))
+
 
 Chunk: TypeAlias = tuple[int, bytes]
 """A piece of a file: its length, and its 128-bit XXH3 digest.

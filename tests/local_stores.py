@@ -19,7 +19,7 @@ from realize.fs.names import partial_name
 from realize.store.local import group_commit
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import attributes_of
-from realize.values import Expected, Fetched, OnConflict, Removal, Version
+from realize.values import BLOCK_BYTES, Expected, Fetched, OnConflict, Removal, Version
 from tests.leftovers import leave_partial
 from tests.store_contract import Behind
 from tests.store_helpers import digest, failure, small_file
@@ -50,6 +50,16 @@ class DirectoryBehind(Behind):
         full = self.at(path)
         with open(full + b"~", "wb") as target:
             target.write(content)
+        os.rename(full + b"~", full)
+
+    def plant_sparse(self, path, content):
+        """Put a final file there that has holes."""
+        full = self.at(path)
+        with open(full + b"~", "wb") as target:
+            for start in range(0, len(content), BLOCK_BYTES):
+                block = content[start : start + BLOCK_BYTES]
+                target.write(block) if block.strip(b"\0") else target.seek(len(block), os.SEEK_CUR)
+            target.truncate(len(content))
         os.rename(full + b"~", full)
 
     def plant_partial(self, path, content):

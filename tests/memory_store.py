@@ -42,20 +42,22 @@ from realize.values import (
     MAX_ALIKE_FILES,
     MAX_SMALL_BYTES,
     SPAN_BYTES,
+    ZERO_BLOCK,
     Attributes,
     Chunk,
     Committed,
-    Content,
     Directory,
     Entry,
     Existing,
     Expected,
     Fetched,
     FoundSymlink,
+    Hole,
     Kind,
     Linked,
     Links,
     OnConflict,
+    Piece,
     Removal,
     Seen,
     Siblings,
@@ -106,7 +108,7 @@ class MemoryStore:
     Tests may read ``files``, ``partials`` and ``directories``; `plant`, `plant_partial` and `plant_directory` put
     things there; ``obstacles`` says what has a name instead of a file ("symlink", ...).
     ``mounted`` has the directories that another file system is mounted on.
-    ``written`` has the files that a program has open for writing.
+    ``written`` has the files that a program has open for writing, ``sparse`` those whose blocks of zeros are holes.
     ``fail_next[method, path]`` is an error that the next such call fails with; ``path`` is that of the item or file, or
     ``b""`` for the whole call of a method that takes many items.
     Methods of readers and writers go under their own names.
@@ -124,6 +126,7 @@ class MemoryStore:
         self.locked: set[bytes] = set()
         self.written: set[bytes] = set()
         self.mounted: set[bytes] = set()
+        self.sparse: set[bytes] = set()
         self.closed = False
         self.can_keep_both = True
         self.room = Space(1 << 40, 1 << 41)
@@ -581,6 +584,7 @@ class MemoryStore:
         preserve: bool = True,
         replaces: Seen | None = None,
         number: int = 0,
+        allocated: int | None = None,
     ) -> IWriter:
         """Start, or continue, writing a file."""
         self.take_fault("open_writer", path)
@@ -588,7 +592,7 @@ class MemoryStore:
         self.check_policy(path, policy)
         if path in self.locked:
             raise Busy(f"{display_name(path)}: somebody else is writing it")
-        if size > self.room.free:
+        if (size if allocated is None else allocated) > self.room.free:
             raise NoSpace(f"{display_name(path)}: No space left on device")
         if preserve:
             self._make_above(path)
@@ -708,6 +712,7 @@ class _MemoryListing:
 @implementer(IReader)
 class _MemoryReader:
     deltas = True
+    allocated: int | None = None
 
     def __init__(self, store: MemoryStore, path: bytes, file: MemoryFile) -> None:
         self.version = file.version
@@ -716,6 +721,9 @@ class _MemoryReader:
         self._path = path
         self._content = file.content
         self._order = ReadState(len(file.content), path)
+        self._sparse = path in store.sparse
+        if self._sparse:
+            self.allocated = BLOCK_BYTES * sum(block != digest(ZERO_BLOCK) for block in block_digests(file.content))
 
     def block_digests(self, length: int) -> Deferred[list[bytes]]:
         try:
@@ -747,16 +755,18 @@ class _MemoryReader:
         return chunks
 
     @shielded
-    async def pick(self, wanted: Sequence[bool]) -> list[Content]:
+    async def pick(self, wanted: Sequence[bool]) -> list[Piece]:
         self._store.take_fault("pick", self._path)
         return [self._content[start : start + length] for start, length in self._order.pick(wanted).parts]
 
     @shielded
-    async def read(self) -> list[Content]:
+    async def read(self) -> list[Piece]:
         self._store.take_fault("read", self._path)
         self._order.flow()
         piece = self._next(BLOCK_BYTES)
         self._order.position += len(piece)
+        if self._sparse and piece == ZERO_BLOCK:
+            return [Hole(len(piece))]
         return [piece] if piece else []
 
     @shielded
@@ -778,6 +788,7 @@ class _MemoryReader:
 @implementer(IWriter)
 class _MemoryWriter:
     deltas = True
+    takes_holes = True
 
     def __init__(
         self, store: MemoryStore, path: bytes, size: int, policy: OnConflict, replaces: Seen | None, number: int
@@ -830,16 +841,16 @@ class _MemoryWriter:
         return len(piece)
 
     @shielded
-    async def write(self, pieces: Sequence[Content]) -> None:
+    async def write(self, pieces: Sequence[Piece]) -> None:
         self._check("write")
-        content = b"".join(pieces)
-        self._order.write(len(content))
-        self._append(content)
+        self._order.write(sum(map(len, pieces)))
+        for piece in pieces:
+            self._append(piece)
 
-    def _append(self, content: bytes) -> None:
+    def _append(self, content: Piece) -> None:
         self._partial = self._partial[: self._position]
         for piece in self._assembly.written(content, self._look):
-            self._partial += piece
+            self._partial += bytes(len(piece)) if isinstance(piece, Hole) else piece
         self._position = len(self._partial)
 
     @steadfast

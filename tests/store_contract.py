@@ -35,6 +35,7 @@ from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
     SPAN_BYTES,
+    ZERO_BLOCK,
     Attributes,
     Chunk,
     Committed,
@@ -43,6 +44,7 @@ from realize.values import (
     Existing,
     Expected,
     Fetched,
+    Hole,
     Kind,
     OnConflict,
     Removal,
@@ -64,6 +66,7 @@ from tests.store_helpers import (
     block_digests,
     digest,
     failure,
+    filled,
     how,
     listed,
     listed_files,
@@ -82,6 +85,10 @@ class Behind:
 
     def plant(self, path: bytes, content: bytes) -> None:
         """Put a final file there, with its directories, replacing an existing one."""
+        raise NotImplementedError
+
+    def plant_sparse(self, path: bytes, content: bytes) -> None:
+        """Put a final file there whose blocks of zeros are holes."""
         raise NotImplementedError
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
@@ -126,6 +133,11 @@ class MemoryBehind(Behind):
     def plant(self, path: bytes, content: bytes) -> None:
         """Put a final file there."""
         self.store.plant(path, content)
+
+    def plant_sparse(self, path: bytes, content: bytes) -> None:
+        """Put a final file there, and remember that it has holes."""
+        self.store.plant(path, content)
+        self.store.sparse.add(path)
 
     def plant_partial(self, path: bytes, content: bytes) -> None:
         """Put a partial there."""
@@ -236,6 +248,15 @@ async def _all(waiting: Sequence[Deferred[_T]]) -> list[_T]:
     return [await each for each in waiting]
 
 
+_DATA = random_bytes(100_000, seed=7)
+_FULL = bytes(BLOCK_BYTES - len(_DATA))
+SPARSE_CONTENT = ZERO_BLOCK + _DATA + _FULL + 2 * ZERO_BLOCK + _FULL + _DATA + 2 * ZERO_BLOCK
+"""Content that begins and ends with a hole, and has one in the middle."""
+
+SPARSE_PIECES = (Hole(BLOCK_BYTES), _DATA, _FULL, Hole(2 * BLOCK_BYTES), _FULL, _DATA, Hole(2 * BLOCK_BYTES))
+"""The same in pieces."""
+
+
 class StoreContract(LinkContract):
     """Tests that every store passes; a subclass defines `make_store`."""
 
@@ -263,6 +284,101 @@ class StoreContract(LinkContract):
         assert verifyObject(IWriter, writer)
         listing.close()
         reader.close()
+        await store.close()
+
+    @pytest.mark.parametrize("content", [SPARSE_CONTENT, 3 * ZERO_BLOCK])
+    async def test_a_file_with_holes_is_read_like_any_other(self, content: bytes) -> None:
+        """Its holes are zeros, in the content, in the digest and in the digests of blocks."""
+        store, behind = await self.opened()
+        behind.plant_sparse(b"f", content)
+        reader = await store.open_reader(b"f")
+        digests = await reader.block_digests(len(content))
+        read = await read_all(reader)
+
+        assert block_digests(content) == digests
+        assert (True, digest(content)) == (content == read, await reader.finish())
+        reader.close()
+        await store.close()
+
+    async def test_holes_are_written(self) -> None:
+        """What is there is what had no holes; one at the end belongs to the file, too."""
+        store, behind = await self.opened()
+        size = len(SPARSE_CONTENT)
+        writer = await store.open_writer(b"f", size, OnConflict.FAIL, allocated=2 * BLOCK_BYTES)
+        await writer.write(SPARSE_PIECES[:3])
+        await writer.write(SPARSE_PIECES[3:])
+        stored = await writer.commit(digest(SPARSE_CONTENT), None)
+
+        assert Committed.CREATED is stored.how
+        assert SPARSE_CONTENT == behind.content(b"f")
+        await store.close()
+
+    async def test_a_partial_that_ends_with_a_hole_is_gone_on_with(self) -> None:
+        """The hole counts as what is there; more of it may follow."""
+        store, behind = await self.opened()
+        size = len(SPARSE_CONTENT)
+        writer = await store.open_writer(b"f", size, OnConflict.FAIL)
+        await writer.write(SPARSE_PIECES[:4])
+        have = 4 * BLOCK_BYTES
+        kept = await writer.abandon(keep=True)
+        writer = await store.open_writer(b"f", size, OnConflict.FAIL)
+        digests = block_digests(SPARSE_CONTENT[:have])
+        matched = await writer.match(digests, have)
+        await writer.write([*SPARSE_PIECES[4:]])
+
+        assert [have] * 3 == [kept, writer.have, matched]
+        assert Committed.CREATED is (await writer.commit(digest(SPARSE_CONTENT), None)).how
+        assert SPARSE_CONTENT == behind.content(b"f")
+        await store.close()
+
+    async def test_a_hole_takes_the_place_of_what_the_partial_has_there(self) -> None:
+        """What an earlier attempt has left, of another version, does not show through."""
+        store, behind = await self.opened()
+        behind.plant_partial(b"f", b"!" * 3 * BLOCK_BYTES)
+        writer = await store.open_writer(b"f", 2 * BLOCK_BYTES, OnConflict.FAIL)
+        await writer.write([Hole(2 * BLOCK_BYTES)])
+        await writer.commit(digest(2 * ZERO_BLOCK), None)
+
+        assert 2 * ZERO_BLOCK == behind.content(b"f")
+        await store.close()
+
+    async def test_holes_are_part_of_a_delta(self) -> None:
+        """They are not sent, wherever the old version has its own."""
+        store, behind = await self.opened()
+        behind.plant_sparse(b"f", 3 * ZERO_BLOCK + _DATA + 5 * ZERO_BLOCK)
+        new = 4 * ZERO_BLOCK + _DATA + 9 * ZERO_BLOCK
+        writer = await store.open_writer(b"f", len(new), OnConflict.REPLACE)
+        sent = await _send_delta(writer, new)
+
+        assert Committed.REPLACED is (await writer.commit(digest(new), None)).how
+        assert new == behind.content(b"f")
+        assert sent < 2 * len(_DATA)
+        await store.close()
+
+    async def test_a_sparse_file_is_read_in_spans(self) -> None:
+        """What is wanted of them comes, whether it is a hole or not; the rest after that."""
+        store, behind = await self.opened()
+        content = 5 * ZERO_BLOCK + SPARSE_CONTENT + _DATA
+        behind.plant_sparse(b"f", content)
+        reader = await store.open_reader(b"f")
+        spans = [await reader.cut(), await reader.cut()]
+        first = filled(await reader.pick([True] * len(spans[0])))
+        second = filled(await reader.pick([True] * len(spans[1])))
+
+        assert content == b"".join([*first, *second, await read_all(reader)])
+        assert digest(content) == await reader.finish()
+        reader.close()
+        await store.close()
+
+    async def test_a_final_file_with_holes_is_compared(self) -> None:
+        """With a source that has the same, with or without holes, and with one that has not."""
+        store, behind = await self.opened()
+        behind.plant_sparse(b"f", SPARSE_CONTENT)
+        size, digests = len(SPARSE_CONTENT), block_digests(SPARSE_CONTENT)
+        other = [*digests[:-1], digest(_DATA)]
+
+        assert size == await store.match_final(b"f", size, 0, digests)
+        assert size - BLOCK_BYTES == await store.match_final(b"f", size, 0, other)
         await store.close()
 
     async def test_nothing_is_on_its_way_that_nobody_asked_for(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 from blake3 import blake3
@@ -19,7 +19,9 @@ from realize.values import (
     Committed,
     Content,
     Entry,
+    Hole,
     Kind,
+    Piece,
     SmallFile,
     Stored,
 )
@@ -91,8 +93,13 @@ async def read_all(reader: IReader) -> bytes:
     """The rest of a file."""
     content: list[Content] = []
     while pieces := await reader.read():
-        content += pieces
+        content += filled(pieces)
     return b"".join(content)
+
+
+def filled(pieces: Iterable[Piece]) -> list[Content]:
+    """The pieces, with zeros in place of holes."""
+    return [bytes(len(piece)) if isinstance(piece, Hole) else piece for piece in pieces]
 
 
 async def read_to_end(reader: IReader) -> bytes:

@@ -15,27 +15,32 @@ from realize.wire.boxes import (
     BoxParser,
     CreditBox,
     DataBox,
+    ZerosBox,
     credit,
     data_head,
     data_tail,
     encode,
     parse_number,
+    zeros,
 )
 
 KEYS = st.binary(min_size=1, max_size=255) | st.sampled_from([b"_command", b"_ask", b"content", b"stream", b"zzz"])
 VALUES = st.binary(max_size=100) | st.sampled_from([b"Data", b"Dat", b"7", b"12"])
 BOXES = st.dictionaries(KEYS, VALUES, min_size=1, max_size=6).filter(
-    lambda box: box.get(COMMAND) not in {b"Data", b"Credit"}
+    lambda box: box.get(COMMAND) not in {b"Data", b"Zeros", b"Credit"}
 )
 DATAS = st.builds(DataBox, st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=70_000))
 CREDITS = st.builds(CreditBox, st.integers(0, 2**32 - 1), st.integers(1, 2**30))
-STREAMS_OF_BOXES = st.lists(BOXES | DATAS | CREDITS, max_size=6)
+HOLES = st.builds(ZerosBox, st.integers(0, 2**32 - 1), st.integers(0, 2**62))
+STREAMS_OF_BOXES = st.lists(BOXES | DATAS | HOLES | CREDITS, max_size=6)
 
 
 def serialised(box):
-    """The bytes of a box, a Data or a Credit."""
+    """The bytes of a box, a Data, a Zeros or a Credit."""
     if isinstance(box, CreditBox):
         return credit(box.stream, box.amount)
+    if isinstance(box, ZerosBox):
+        return zeros(box.stream, box.length)
     if isinstance(box, DataBox):
         return data_head(len(box.content)) + box.content + data_tail(box.stream)
     return encode(box)
@@ -195,8 +200,9 @@ def test_the_encoder_refuses_what_amp_cannot_say():
             encode(box)
 
 
-def test_credit_is_written_as_amp_writes_it():
+def test_credit_and_holes_are_written_as_amp_writes_them():
     """The short cut makes the same bytes as the encoder."""
+    assert encode({b"_command": b"Zeros", b"stream": b"7", b"length": b"1048576"}) == zeros(7, 1 << 20)
     assert encode({b"_command": b"Credit", b"stream": b"7", b"amount": b"1048576"}) == credit(7, 1 << 20)
 
 
@@ -207,10 +213,14 @@ def test_credit_is_written_as_amp_writes_it():
         {b"_command": b"Credit", b"amount": b"1"},
         {b"_command": b"Credit", b"stream": b"1", b"amount": b"x"},
         {b"_command": b"Credit", b"stream": b"1", b"amount": b"1", b"_ask": b"1"},
+        {b"_command": b"Zeros", b"stream": b"1"},
+        {b"_command": b"Zeros", b"length": b"1"},
+        {b"_command": b"Zeros", b"stream": b"1", b"length": b"-1"},
+        {b"_command": b"Zeros", b"stream": b"1", b"length": b"1", b"_ask": b"1"},
     ],
 )
-def test_credit_must_be_whole(box):
-    """Credit without a stream or an amount, or with a question, is no credit."""
+def test_credit_and_holes_must_be_whole(box):
+    """Credit without a stream or an amount, or with a question, is no credit; holes likewise."""
     with pytest.raises(ProtocolError):
         list(BoxParser().feed(encode(box)))
 
@@ -220,6 +230,7 @@ SEQUENCE = [
     DataBox(7, b"12345"),
     DataBox(0, b""),
     CreditBox(7, 1 << 20),
+    ZerosBox(7, 1 << 26),
     {b"_command": b"Dat"},
     {b"_answer": b"1", b"x": b"", b"zzz": b"y" * 80},
     DataBox(99_999, b"x" * 100),

@@ -20,7 +20,7 @@ from realize.wire.connection import PeerProtocol
 
 COMMANDS = commands.every_command()
 KNOWN = {"commandName", "arguments", "response", "errors", "fatalErrors", "requiresAnswer"}
-ONE_WAY = {"Ping", "Goodbye", "Data", "Credit", "StopStream"}
+ONE_WAY = {"Ping", "Goodbye", "Data", "Zeros", "Credit", "StopStream"}
 
 
 def test_all_commands_are_known():
@@ -63,11 +63,13 @@ def test_a_command_says_what_it_means(command):
 
 
 def test_every_command_is_answered():
-    """A daemon has a responder for each; the two that make up content are taken from the boxes without any."""
+    """A daemon has a responder for each; the three that make up content are taken from the boxes without any."""
     answering = (DirectoryResponders, PeerProtocol, ReloadResponder, SteeringResponders)
     answered = set().union(*(each._commandDispatch for each in answering))
 
-    assert {commands.Data, commands.Credit} == {each for each in COMMANDS if each.commandName not in answered}
+    assert {commands.Data, commands.Zeros, commands.Credit} == {
+        each for each in COMMANDS if each.commandName not in answered
+    }
 
 
 def test_the_most_specific_error_comes_first():

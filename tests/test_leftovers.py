@@ -35,6 +35,11 @@ class Status:
     st_mode: int = marks.RECEIVING
     st_ctime_ns: int = 0
 
+    @property
+    def st_blocks(self) -> int:
+        """As many as it has bytes: it has no holes."""
+        return self.st_size
+
 
 def partials(*sizes):
     """Some of these sizes, the oldest first."""

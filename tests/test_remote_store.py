@@ -151,6 +151,32 @@ def test_what_the_rights_do_not_allow_is_refused_by_the_peer():
     served.client_wire.cut()
 
 
+class TestPeerWithoutHoles(TestRemoteStore):
+    """One that knows no holes gets their zeros, and sends zeros."""
+
+    async def make_store(self):
+        """A store of a peer that does not say that it knows them, for one that does."""
+        from twisted.internet import reactor
+
+        pair = Served(reactor, chunk=100_003, server_greeting=Greeting("server", (commands.DELTAS,)))
+        self.pairs.append(pair)
+        await pair.client.hello()
+        return pair.store(), MemoryBehind(pair.memory)
+
+
+class TestPeerOfOneWithoutHoles(TestRemoteStore):
+    """The same the other way round."""
+
+    async def make_store(self):
+        """A store of a peer that knows them, for one that does not say so."""
+        from twisted.internet import reactor
+
+        pair = Served(reactor, chunk=100_003, client_greeting=Greeting("client", (commands.DELTAS,)))
+        self.pairs.append(pair)
+        await pair.client.hello()
+        return pair.store(), MemoryBehind(pair.memory)
+
+
 def test_the_place_is_chosen_by_directory_and_base(served):
     """Directory and base reach the server as they were given."""
     store = served.store("inbox", b"2024/\xff")

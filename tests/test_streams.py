@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.concurrency.memory import UNBOUNDED
+from realize.concurrency.memory import UNBOUNDED, Memory
 from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
-from realize.values import MAX_VALUE_BYTES
-from realize.wire.boxes import BoxParser
-from realize.wire.commands import MAX_STREAMS
+from realize.values import MAX_HOLE_BYTES, MAX_VALUE_BYTES, MIN_HOLE_BYTES, Hole
+from realize.wire.boxes import BoxParser, DataBox, ZerosBox
+from realize.wire.commands import HOLE_CREDIT_BYTES, MAX_STREAMS
 from realize.wire.streams import (
     MAX_NARROW_BYTES,
     TAKE_BYTES,
@@ -37,6 +37,7 @@ class FakeLink:
         self.expecting = []
         self.bytes_sent = 0
         self.waits = 0
+        self.takes_holes = True
         self.begun = {}
         self.clock = Clock()
         self.now = self.clock.seconds
@@ -536,3 +537,139 @@ def test_a_lost_connection_fails_every_stream():
     assert [(False, error)] == outcome(streams.inbound(number, 10).read())
     with pytest.raises(ConnectionFailed):
         streams.choose()
+
+
+def boxes_of(link):
+    """The boxes that were written."""
+    return list(BoxParser().feed(b"".join(link.writes)))
+
+
+def test_a_hole_is_told_in_order_and_uses_up_little_credit():
+    """Whatever its length; without enough credit it waits, and what comes before it goes."""
+    link = FakeLink()
+    stream = OutboundStream(1, link)
+    done = outcome(stream.send([b"before", Hole(MAX_HOLE_BYTES), b"after"]))
+    stream.give(HOLE_CREDIT_BYTES)
+    assert [DataBox(1, b"before")] == boxes_of(link)
+    stream.give(6)
+    stream.give(5)
+
+    assert [DataBox(1, b"before"), ZerosBox(1, MAX_HOLE_BYTES), DataBox(1, b"after")] == boxes_of(link)
+    assert [(True, None)] == done
+    assert (11, MAX_HOLE_BYTES, 0, 11) == (stream.content, stream.holes, stream.credit, stream.travelled())
+
+
+@pytest.mark.parametrize(
+    ("takes_holes", "length"), [(False, MIN_HOLE_BYTES), (False, 3 << 20), (True, 5), (True, MAX_HOLE_BYTES + 1)]
+)
+def test_zeros_are_sent_where_a_hole_is_not_told(takes_holes, length):
+    """To an other end that does not know holes, and for those of a length that may not be told."""
+    link = FakeLink()
+    link.takes_holes = takes_holes
+    stream = OutboundStream(1, link)
+    stream.give(length + 2)
+    done = outcome(stream.send([b"<", Hole(length), b">"]))
+
+    assert [(True, None)] == done
+    assert (b"<" + bytes(length) + b">") == link.content()
+    assert (length + 2, 0) == (stream.content, stream.holes)
+
+
+def test_a_hole_is_received_in_order():
+    """It counts as content, but not as content that has travelled; and makes room for credit when it is taken."""
+    link = FakeLink()
+    size = 3 * MAX_HOLE_BYTES + 6
+    stream = InboundStream(2, size, link)
+    stream.start()
+    stream.receive(b"abc")
+    for _ in range(3):
+        stream.receive_hole(MAX_HOLE_BYTES)
+    stream.receive(b"def")
+    stream.delivered()
+    taken = []
+    while (some := outcome(stream.read())) != [(True, [])]:
+        taken.append(some[0][1])
+
+    assert [[b"abc", Hole(MAX_HOLE_BYTES)], [Hole(MAX_HOLE_BYTES)], [Hole(MAX_HOLE_BYTES)], [b"def"]] == taken
+    assert (size, 6, 6) == (stream.arrived, stream.content, stream.travelled())
+
+
+def test_a_sender_of_holes_waits_for_their_receiver():
+    """As many wait as there is credit for, however long they are; more come as they are taken."""
+    link = FakeLink()
+    stream = InboundStream(2, 1 << 62, link)
+    stream.start()
+    for _ in range(MAX_NARROW_BYTES // HOLE_CREDIT_BYTES):
+        stream.receive_hole(MAX_HOLE_BYTES)
+    stream.delivered()
+    assert [MAX_NARROW_BYTES] == link.granted
+    for _ in range(20):
+        outcome(stream.read())
+    stream.receive_hole(MAX_HOLE_BYTES)
+
+    assert MAX_NARROW_BYTES + 16 * HOLE_CREDIT_BYTES <= sum(link.granted) <= MAX_NARROW_BYTES + 21 * HOLE_CREDIT_BYTES
+    with pytest.raises(ProtocolError, match="more content than credit"):
+        for _ in range(21):
+            stream.receive_hole(MAX_HOLE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("length", "limit"),
+    [
+        (0, 1 << 30),
+        (MIN_HOLE_BYTES - 1, 1 << 30),
+        (MAX_HOLE_BYTES + 1, 1 << 30),
+        (1 << 60, 1 << 62),
+        (1 << 20, 1 << 19),
+    ],
+)
+def test_holes_that_may_not_be(length, limit):
+    """Too short, too long, or beyond the end."""
+    stream = InboundStream(2, limit, FakeLink())
+    stream.start()
+
+    with pytest.raises(ProtocolError):
+        stream.receive_hole(length)
+
+
+def test_a_batch_has_no_holes():
+    """Its content is small."""
+    stream = InboundStream(2, 1 << 20, FakeLink())
+    stream.promised()
+
+    with pytest.raises(ProtocolError):
+        stream.receive_hole(MIN_HOLE_BYTES)
+
+
+def test_a_hole_needs_a_stream():
+    """One that is open, or was; and that content comes on."""
+    link = FakeLink()
+    table = StreamTable(link, connecting=False)
+    table.accept(1)
+    table.inbound(1, 1 << 20).start()
+    table.close(1)
+    table.receive_hole(1, MIN_HOLE_BYTES)
+    table.outbound(table.choose())
+
+    for number in (2, 3):
+        with pytest.raises(ProtocolError):
+            table.receive_hole(number, MIN_HOLE_BYTES)
+
+
+def test_holes_claim_no_memory_beyond_their_credit():
+    """What a hole leaves nothing of to come is given back, and all of it in the end."""
+    memory = Memory(100 << 20, 50 << 20)
+    link = FakeLink()
+    link.memory = memory.of("peer")
+    stream = InboundStream(2, MAX_HOLE_BYTES + (1 << 20), link)
+    stream.start()
+    assert MAX_NARROW_BYTES == link.memory.held
+    stream.receive_hole(MAX_HOLE_BYTES)
+    stream.delivered()
+    assert HOLE_CREDIT_BYTES + (1 << 20) == link.memory.held
+    outcome(stream.read())
+    outcome(stream.read())
+    assert 1 << 20 == link.memory.held
+    stream.fail(ConnectionFailed("gone"))
+
+    assert 0 == link.memory.held

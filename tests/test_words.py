@@ -42,6 +42,7 @@ NO_COUNT = {
     "fs.syscalls._SIGURG": "a number of a signal",
     "moves.child._MFD_NOEXEC_SEAL": "a flag of memfd_create(2)",
     "numbered.MAX_NAME_NUMBER": "a number of a name",
+    "store.deltas.EMPTY": "stands for an offset",
     "store.local.directories._LOOK_ANYWHERE": "a number of a capability",
     "store.local.directories._OWNERS_LOOK": "the bits of a mode",
     "store.local.partial_marks.MARK": "the bits of a mode",

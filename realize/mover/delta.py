@@ -18,7 +18,7 @@ from realize.errors import ignore_expected
 from realize.mover.events import End
 from realize.mover.work import at
 from realize.store.interfaces import IReader, IWriter
-from realize.values import SPAN_BYTES, Chunk, Content, extent
+from realize.values import SPAN_BYTES, Chunk, Piece, extent, in_holes
 
 DELTA_MIN_BYTES: Final = 256 << 10
 """A file that is shorter, or whose old version is, is sent in full."""
@@ -36,20 +36,27 @@ def worthwhile(reader: IReader, writer: IWriter, old_size: int, left: int) -> bo
     return reader.deltas and writer.deltas and min(old_size, left) >= DELTA_MIN_BYTES
 
 
+def shares(writer: IWriter, pieces: Sequence[Piece]) -> tuple[int, int]:
+    """How many bytes of these pieces are sent, and how many are left out as holes."""
+    holes = in_holes(pieces) if writer.takes_holes else 0
+    return sum(map(len, pieces)) - holes, holes
+
+
 @define(eq=False, repr=False)
 class Delta:
     """Moves the next ``left`` bytes of a reader into a writer, until it seems pointless to look for them there.
 
-    ``moved(sent, found)`` is called with how many bytes were sent, and how many were found and so did not need to be.
+    ``moved(sent, holes, found)`` is called with how many bytes were sent, and how many did not need to be because they
+    are holes, or were found.
     """
 
     reader: IReader
     writer: IWriter
     left: int
-    moved: Callable[[int, int], None]
+    moved: Callable[[int, int, int], None]
     _cut: deque[Deferred[list[Chunk]]] = field(factory=deque)
     _offered: deque[tuple[Sequence[Chunk], Deferred[list[bool]]]] = field(factory=deque)
-    _picked: deque[tuple[int, Deferred[list[Content]]]] = field(factory=deque)
+    _picked: deque[tuple[int, Deferred[list[Piece]]]] = field(factory=deque)
     _found: int = 0
     _missed: int = 0
 
@@ -99,4 +106,4 @@ class Delta:
         if pieces:
             with at(End.DESTINATION):
                 await self.writer.write(pieces)
-        self.moved(sum(map(len, pieces)), found)
+        self.moved(*shares(self.writer, pieces), found)

@@ -86,7 +86,7 @@ class Started(Shown):
 class Progressed(Shown):
     """``amount`` more bytes of the content of a file are at the destination.
 
-    ``found`` of them did not travel: the destination copied them from the old version of the file.
+    ``found`` of them did not travel: the destination copied them from the old version of the file, or they are holes.
     Emitted for large files, after their `Started`, and for small files that take long.
     Bytes that were not reported so are part of the event that ends the file.
     """

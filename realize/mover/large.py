@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
 from realize.mover.allowance import Spent
-from realize.mover.delta import Delta, worthwhile
+from realize.mover.delta import Delta, shares, worthwhile
 from realize.mover.events import End, Finished, How, Progressed, Started, Stopped
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
@@ -22,10 +22,11 @@ from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
     Committed,
-    Content,
     Entry,
     Existing,
+    Hole,
     OnConflict,
+    Piece,
     Removal,
     Siblings,
     Sized,
@@ -65,16 +66,19 @@ class _OldVersionChanged(SideError):
     """The digest of the result is wrong after parts were copied from the old version, which must have changed."""
 
 
-def _beginning(pieces: Sequence[Content], most: int) -> list[Content]:
-    """The first ``most`` bytes of these pieces."""
-    allowed: list[Content] = []
+def _beginning(pieces: Sequence[Piece], most: int, *, takes_holes: bool) -> list[Piece]:
+    """The first of these pieces, for which no more than ``most`` bytes have to be sent: none for holes that are taken."""
+    allowed: list[Piece] = []
     for piece in pieces:
-        if len(piece) > most:
+        if isinstance(piece, Hole) and takes_holes:
+            allowed.append(piece)
+        elif len(piece) <= most:
+            allowed.append(piece)
+            most -= len(piece)
+        else:
             if most:
-                allowed.append(piece[:most])
+                allowed.append(bytes(min(most, BLOCK_BYTES)) if isinstance(piece, Hole) else piece[:most])
             break
-        allowed.append(piece)
-        most -= len(piece)
     return allowed
 
 
@@ -240,7 +244,7 @@ class _Sending:
 
     ``policy`` and ``number`` decide about what has the name ``target`` at the destination by then.
     Counts in bytes: ``have`` was in the partial and matched, ``found`` was copied from the old version, ``sent``
-    travelled.
+    travelled, ``holes`` was left out.
     """
 
     work: Work
@@ -254,6 +258,7 @@ class _Sending:
     sent: int = 0
     have: int = 0
     found: int = 0
+    holes: int = 0
     digest: bytes = b""
     granted: int = 0
     """How many bytes may be sent."""
@@ -285,6 +290,7 @@ class _Sending:
                 preserve=preserve,
                 replaces=self.existing.seen if self.policy is OnConflict.REPLACE else None,
                 number=self.number,
+                allocated=self.reader.allocated,
             )
             writer = await self._unless_taken(opening)
         try:
@@ -337,12 +343,13 @@ class _Sending:
             if matched < length:
                 return
 
-    def _moved(self, sent: int, found: int) -> None:
+    def _moved(self, sent: int, holes: int, found: int = 0) -> None:
         self.sent += sent
+        self.holes += holes
         self.found += found
         self.work.progress.written(self.path, self.sent, self.work.emit)
-        if found:
-            self.work.emit(Progressed(self.path, found, found))
+        if spared := holes + found:
+            self.work.emit(Progressed(self.path, spared, spared))
 
     async def _send(self, writer: IWriter) -> None:
         while True:
@@ -350,11 +357,13 @@ class _Sending:
                 pieces = await self.reader.read()
             if not pieces:
                 return
-            allowed = pieces if self.work.allowance is None else _beginning(pieces, self.granted - self.sent)
+            allowed = pieces
+            if self.work.allowance is not None:
+                allowed = _beginning(pieces, self.granted - self.sent, takes_holes=writer.takes_holes)
             if allowed:
                 with at(End.DESTINATION):
                     await writer.write(allowed)
-                self._moved(sum(map(len, allowed)), 0)
+                self._moved(*shares(writer, allowed))
             if len(allowed) < len(pieces) or len(allowed[-1]) < len(pieces[-1]):
                 raise Spent
 

@@ -57,7 +57,7 @@ class Board(Shown):
     """How far a run is, for a display while it works; sizes are in bytes.
 
     ``done`` is how much of the files found is at the destination, including parts that an earlier run had sent.
-    ``moved`` is the progress of this run alone: what was sent, and what was copied from old versions.
+    ``moved`` is the progress of this run alone: what was sent, copied from old versions, or left out as holes.
     """
 
     found_files: int = 0

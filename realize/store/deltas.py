@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from xxhash import xxh3_128_digest
 
 from realize.errors import VerifyFailed
-from realize.values import MAX_CHUNK_BYTES, Chunk, Content, extent
+from realize.values import MAX_CHUNK_BYTES, MIN_HOLE_BYTES, ZERO_BLOCK, Chunk, Hole, Piece, extent
 
 if TYPE_CHECKING:
     from pyfastcdc import FastCDC
@@ -33,7 +34,13 @@ Read: TypeAlias = Callable[[int, memoryview], int]
 the view only at the end of the file."""
 
 ByteRun: TypeAlias = tuple[int, int | None]
-"""A length in bytes, and the offset of these bytes in the old version, or None if they have to be sent."""
+"""A length in bytes, and the offset of these bytes in the old version.
+
+None if they have to be sent; `EMPTY` if they are zeros.
+"""
+
+EMPTY: Final = -1
+"""Stands for an offset: the bytes are zeros, and need not be taken from anywhere."""
 
 MIN_CHUNK_BYTES: Final = 4 << 10
 """Shorter chunks are never looked up: that costs as much as for a long one, and saves little."""
@@ -86,13 +93,29 @@ def cut(content: bytes | memoryview) -> list[Chunk]:
     return chunks
 
 
+@cache
+def _chunk_of_zeros() -> Chunk:
+    return _MAX_CUT_BYTES, xxh3_128_digest(ZERO_BLOCK[:_MAX_CUT_BYTES])
+
+
+def cut_zeros(length: int) -> list[Chunk]:
+    """Return what `cut` returns for this many zeros."""
+    count, rest = divmod(length, _MAX_CUT_BYTES)
+    chunks = [_chunk_of_zeros()] * count
+    if rest:
+        if rest < MIN_CHUNK_BYTES and chunks:
+            rest += chunks.pop()[0]
+        chunks.append((rest, xxh3_128_digest(ZERO_BLOCK[:rest])))
+    return chunks
+
+
 def merged(chunks: Sequence[Chunk], offsets: Sequence[int | None]) -> list[ByteRun]:
-    """Return the chunks as runs, joining neighbours that are neighbours in the old version too, or are both missing."""
+    """Return the chunks as runs, joining neighbours if both are missing, or zeros, or neighbours in the old version."""
     runs: list[ByteRun] = []
     for (length, _), offset in zip(chunks, offsets, strict=True):
         if runs:
             before, start = runs[-1]
-            if offset == (None if start is None else start + before):
+            if offset == (start if start in {None, EMPTY} else start + before):
                 runs[-1] = before + length, start
                 continue
         runs.append((length, offset))
@@ -162,27 +185,34 @@ class Search:
     def find(self, chunks: Sequence[Chunk]) -> list[int | None]:
         """Return the offset of each chunk in the old version, None for those not found; some of these may be there.
 
+        The longest chunk that `cut` makes, if it is of zeros, is always found, as `EMPTY`: that needs no old version.
+
         Apart from what it compares, it reads at most `_SEGMENTS_AT_ONCE` segments for the index.
         """
         offsets: list[int | None] = [None] * len(chunks)
         budget, first = _SEGMENTS_AT_ONCE, 0
         while True:
             self._follow(chunks, offsets, first)
-            lost = len(chunks) - sum(1 for _ in takewhile(lambda offset: offset is None, reversed(offsets)))
-            if lost == len(chunks) or self._missed < _LOST_AFTER_BYTES:
+            lost = len(chunks) - sum(1 for _ in takewhile(lambda offset: offset in {None, EMPTY}, reversed(offsets)))
+            missing = [number for number in range(lost, len(chunks)) if offsets[number] is None]
+            if not missing or self._missed < _LOST_AFTER_BYTES:
                 return offsets
-            budget = self._explore({digest for _, digest in chunks[lost:]}, budget)
+            budget = self._explore({chunks[number][1] for number in missing}, budget)
             if not budget:
                 return offsets
             # Once more, beginning with the first chunk after the last match.
-            again = extent(chunks[lost:])
-            self._position -= again
-            self._missed -= again
+            self._position -= extent(chunks[lost:])
+            self._missed -= sum(chunks[number][0] for number in missing)
             first = lost
 
     def _follow(self, chunks: Sequence[Chunk], offsets: list[int | None], first: int) -> None:
+        zeros = _chunk_of_zeros()
         for number in range(first, len(chunks)):
             length, digest = chunks[number]
+            if digest == zeros[1] and length == zeros[0]:
+                offsets[number] = EMPTY
+                self._position += length
+                continue
             offset = self._locate(length, digest)
             offsets[number] = offset
             if offset is not None:
@@ -285,17 +315,31 @@ class Assembly:
         """Append runs."""
         self._runs.extend(runs)
 
-    def written(self, content: Content, read: Read) -> Iterator[memoryview]:
+    def written(self, content: Piece, read: Read) -> Iterator[memoryview | Hole]:
         """Yield what can be written now that ``content`` has arrived, in order.
 
         That is the content for the gaps, and what ``read`` returns for the runs before, between and after them, in
         pieces of at most `_READ_BYTES`; content beyond the last gap comes last, as one piece.
+        A hole is yielded as one, as are runs of zeros that are long enough.
         Each piece is valid until the next one is requested.
         Raises `realize.errors.VerifyFailed` if the old version has become too short.
         """
-        view, filled = memoryview(content), 0
-        while self._runs and (view or self._runs[0][1] is not None):
+        if isinstance(content, Hole):
+            view, hole, filled = memoryview(b""), len(content), 0
+        else:
+            view, hole, filled = memoryview(content), 0, 0
+        while self._runs and (view or hole or self._runs[0][1] is not None):
             length, offset = self._runs[0]
+            empty = hole if offset is None else length if offset == EMPTY else 0
+            if empty and (offset is None or length >= MIN_HOLE_BYTES):
+                if filled:
+                    yield self._scratch[:filled]
+                    filled = 0
+                empty = min(empty, length)
+                hole -= empty if offset is None else 0
+                self._done(empty)
+                yield Hole(empty)
+                continue
             amount = min(length, _READ_BYTES - filled)
             if offset is None:
                 amount = min(amount, len(view))
@@ -303,12 +347,11 @@ class Assembly:
             if offset is None:
                 target[:] = view[:amount]
                 view = view[amount:]
+            elif offset == EMPTY:
+                target[:] = ZERO_BLOCK[:amount]
             elif read(offset, target) < amount:
                 raise VerifyFailed("the file that is to be replaced became shorter meanwhile")
-            if amount == length:
-                self._runs.popleft()
-            else:
-                self._runs[0] = length - amount, None if offset is None else offset + amount
+            self._done(amount)
             filled += amount
             if filled == _READ_BYTES:
                 yield self._scratch
@@ -317,3 +360,13 @@ class Assembly:
             yield self._scratch[:filled]
         if view:
             yield view
+        if hole:
+            yield Hole(hole)
+
+    def _done(self, amount: int) -> None:
+        """Note that ``amount`` bytes of the first run are complete."""
+        length, offset = self._runs[0]
+        if amount == length:
+            self._runs.popleft()
+        else:
+            self._runs[0] = length - amount, offset if offset in {None, EMPTY} else offset + amount

@@ -23,6 +23,8 @@ class Saved(enum.Enum):
     """A final file held the same content, all of it."""
     DELTA = "delta"
     """The earlier version of the file held it."""
+    HOLE = "hole"
+    """It is a hole of the file, and was told as such."""
     CLAIMED = "claimed"
     """The reader of a file says that it holds it already, in a partial, a final file or an earlier version."""
 

@@ -27,7 +27,6 @@ from realize.shown import Shown
 from realize.values import (
     Attributes,
     Chunk,
-    Content,
     Directory,
     Entry,
     Existing,
@@ -36,6 +35,7 @@ from realize.values import (
     FoundSymlink,
     Linked,
     OnConflict,
+    Piece,
     Removal,
     Seen,
     Siblings,
@@ -82,6 +82,9 @@ class IReader(Interface):
     version: Version = Attribute("The version of the file when it was opened.")
     attributes: Attributes = Attribute("Modification time and permission bits at the same instant.")
     deltas: bool = Attribute("Whether `cut` and `pick` may be used.")
+    allocated: int | None = Attribute(
+        "Bytes that the content takes, without its holes; None if it has none, or unknown."
+    )
 
     def block_digests(length: int) -> Deferred[list[bytes]]:
         """Return the digests of the `realize.values.BLOCK_BYTES`-sized blocks of the next ``length`` bytes.
@@ -99,15 +102,18 @@ class IReader(Interface):
         Must not be called after `read`; `block_digests` and `skip` must not be called after it.
         """
 
-    def pick(wanted: Sequence[bool]) -> Deferred[list[Content]]:
+    def pick(wanted: Sequence[bool]) -> Deferred[list[Piece]]:
         """Return the content of the wanted chunks of the first span that was cut and not picked yet.
 
         The position moves behind that span, and all of it is included in the digest, wanted or not.
         Like `cut`, it may be called without waiting for earlier calls.
         """
 
-    def read() -> Deferred[list[Content]]:
+    def read() -> Deferred[list[Piece]]:
         """Return the next pieces of content, as many as are available; an empty list is the end of the file.
+
+        Holes are pieces, too, and were not read: together, they are no longer than `realize.values.MAX_HOLE_BYTES`, or
+        only the last of them is.
 
         A file that ends before ``version.size`` fails with `realize.errors.SourceChanged`, or with
         `realize.errors.WrongSize` if it is still that version.
@@ -130,6 +136,7 @@ class IWriter(Interface):
 
     have: int = Attribute("Bytes that an earlier transfer left in the partial.")
     deltas: bool = Attribute("Whether `offer` may be used.")
+    takes_holes: bool = Attribute("Whether holes are not sent; else their zeros are.")
 
     def match(digests: Sequence[bytes], length: int) -> Deferred[int]:
         """Compare the next ``length`` bytes of the partial, block by block, with the digests of the source.
@@ -148,10 +155,10 @@ class IWriter(Interface):
         May be called ahead of `write`, even without waiting in between, but not once more was written than was wanted.
         """
 
-    def write(pieces: Sequence[Content]) -> Deferred[None]:
+    def write(pieces: Sequence[Piece]) -> Deferred[None]:
         """Write the next content: first the wanted ones of the chunks offered, in order, then all the rest.
 
-        The first call drops what the partial held beyond the position.
+        The first call drops what the partial held beyond the position, so holes take no room.
         The Deferred fires when more may be written.
         """
 
@@ -345,12 +352,14 @@ class IStore(Interface):
         preserve: bool = True,
         replaces: Seen | None = None,
         number: int = 0,
+        allocated: int | None = None,
     ) -> Deferred[IWriter]:
         """Start or resume writing a file of ``size`` bytes.
 
         ``replaces`` is the only version of the final file that it may replace; None allows any.
         ``number`` is the only one that it may get under `OnConflict.RENAME`, as for `put_small`; 0 allows any.
         ``preserve`` says that `IWriter.commit` will get attributes.
+        ``allocated`` is how many of the bytes will probably take space, if the file has holes.
         Fails with `realize.errors.Busy` while somebody else is writing the file, and with `realize.errors.NoSpace`,
         before anything is sent, if there is no space for all of it.
         It may wait for space until other files are written; cancelling it ends that.

@@ -1,6 +1,7 @@
 """AMP boxes as bytes: a feed-style parser, an encoder, and short cuts for the boxes that content travels in.
 
-Owns the framing and its bounds, and does no I/O; the only commands whose layout it knows are ``Data`` and ``Credit``.
+Owns the framing and its bounds, and does no I/O; the only commands whose layout it knows are ``Data``, ``Zeros`` and
+``Credit``.
 Twisted's own ``Int16StringReceiver`` copies everything it holds at each delivery; `BoxParser` joins only the one box
 that two deliveries share, and returns content as views of the data that was fed.
 
@@ -33,6 +34,8 @@ _SLACK_BYTES: Final = 64
 _DATA: Final = b"Data"
 _CREDIT: Final = b"Credit"
 _AMOUNT: Final = b"amount"
+_ZEROS: Final = b"Zeros"
+_LENGTH: Final = b"length"
 _CONTENT: Final = b"content"
 _STREAM: Final = b"stream"
 
@@ -44,6 +47,7 @@ def _string(value: bytes) -> bytes:
 # Keys in sorted order, as Twisted's own encoder writes them.
 _HEAD: Final = _string(COMMAND) + _string(_DATA) + _string(_CONTENT)
 _CREDIT_HEAD: Final = _string(COMMAND) + _string(_CREDIT) + _string(_AMOUNT)
+_ZEROS_HEAD: Final = _string(COMMAND) + _string(_ZEROS) + _string(_LENGTH)
 _MIDDLE: Final = _string(_STREAM)
 _END: Final = b"\0\0"
 _length = struct.Struct(">H")
@@ -58,6 +62,13 @@ class DataBox(NamedTuple):
 
     stream: int
     content: bytes | memoryview
+
+
+class ZerosBox(NamedTuple):
+    """A received ``Zeros`` command: a hole in the content of a stream."""
+
+    stream: int
+    length: int
 
 
 class CreditBox(NamedTuple):
@@ -94,6 +105,11 @@ def encode(box: Mapping[bytes, bytes]) -> bytes:
 def credit(stream: int, amount: int) -> bytes:
     """Return a complete ``Credit`` box."""
     return _CREDIT_HEAD + _string(b"%d" % amount) + data_tail(stream)
+
+
+def zeros(stream: int, length: int) -> bytes:
+    """Return a complete ``Zeros`` box."""
+    return _ZEROS_HEAD + _string(b"%d" % length) + data_tail(stream)
 
 
 # Measured on 2 cores, Python 3.11, contents of 65,535 bytes that arrive in pieces of 16 KiB, CPU time for each box:
@@ -135,7 +151,7 @@ class BoxParser:
         begun = not self._size and self._pieces and self._pieces[0].startswith(_HEAD)
         return max(0, self._held - len(_HEAD) - 2) if begun else 0
 
-    def feed(self, data: bytes) -> Iterator[DataBox | CreditBox | Box]:
+    def feed(self, data: bytes) -> Iterator[DataBox | ZerosBox | CreditBox | Box]:
         """Yield the boxes that ``data`` completes; raises `ProtocolError` for anything that is not a box.
 
         The iterator must be exhausted before the next call, or the parser must not be used again.
@@ -171,7 +187,7 @@ class BoxParser:
         self._pieces.clear()
         self._held = 0
 
-    def _parse(self, data: bytes, position: int) -> Iterator[DataBox | CreditBox | Box]:
+    def _parse(self, data: bytes, position: int) -> Iterator[DataBox | ZerosBox | CreditBox | Box]:
         end = len(data)
         while True:
             if self._size == 0:
@@ -252,8 +268,8 @@ class BoxParser:
         return DataBox(self._number, memoryview(data)[content:tail])
 
 
-def _recognise(box: Box) -> DataBox | CreditBox | Box:
-    """Return Credit boxes, and Data boxes with more keys or in another order, as what they are; others unchanged."""
+def _recognise(box: Box) -> DataBox | ZerosBox | CreditBox | Box:
+    """Return Credit, Zeros, and Data boxes with more keys or in another order as what they are; others unchanged."""
     if not box:
         raise ProtocolError("an empty box")
     command = box.get(COMMAND)
@@ -261,6 +277,10 @@ def _recognise(box: Box) -> DataBox | CreditBox | Box:
         if ASK in box or _STREAM not in box or _AMOUNT not in box:
             raise ProtocolError("a malformed Credit box")
         return CreditBox(parse_number(box[_STREAM]), parse_number(box[_AMOUNT]))
+    if command == _ZEROS:
+        if ASK in box or _STREAM not in box or _LENGTH not in box:
+            raise ProtocolError("a malformed Zeros box")
+        return ZerosBox(parse_number(box[_STREAM]), parse_number(box[_LENGTH]))
     if command != _DATA:
         return box
     if ASK in box or _STREAM not in box or _CONTENT not in box:

@@ -18,7 +18,15 @@ from twisted.protocols import amp
 from realize.errors import ProtocolError, RealizeError, every_error
 from realize.numbered import MAX_NAME_NUMBER
 from realize.throttle.tree import Scope
-from realize.values import DIGEST_BYTES, MAX_OFFERED_CHUNKS, OnConflict, Use, WhereKind
+from realize.values import (
+    DIGEST_BYTES,
+    MAX_HOLE_BYTES,
+    MAX_OFFERED_CHUNKS,
+    MIN_HOLE_BYTES,
+    OnConflict,
+    Use,
+    WhereKind,
+)
 from realize.wire import packing
 from realize.wire.arguments import Choice, Flag, Name, Number, Octets, Packed, PackedOne, Text
 
@@ -52,7 +60,10 @@ EXAMINE: Final = "examine"
 LINKS: Final = "links"
 """The capability to list symlinks, and to understand `ReadLinks` and `PutLinks`."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS)
+HOLES: Final = "holes"
+"""The capability to understand `Zeros`."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS, HOLES)
 """The capabilities that this software announces in Hello."""
 
 MAX_HANDLES: Final = 64
@@ -63,6 +74,9 @@ MAX_RUNNING_COMMANDS: Final = 256
 
 MAX_CREDIT_BYTES: Final = 1 << 30
 """Most credit that one ``Credit`` may give."""
+
+HOLE_CREDIT_BYTES: Final = MIN_HOLE_BYTES
+"""Bytes of credit that a hole uses up: what its zeros take to hash must not pile up at the receiver."""
 
 _MAX_NUMBER: Final = (1 << 32) - 1
 _MAX_BITMAP_BYTES: Final = MAX_OFFERED_CHUNKS // 8
@@ -401,6 +415,7 @@ class OpenWrite(RealizeCommand):
     ``preserve`` is false if `CommitStream` will bring no attributes.
     With policy ``replace``, ``replaces`` is the only version of the final file that may be replaced; any, without it.
     With policy ``rename``, ``number`` is the only one that the file may get; any, without it.
+    ``allocated`` is how many of the bytes take space at my end, if the file has holes.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -412,6 +427,7 @@ class OpenWrite(RealizeCommand):
         (b"preserve", Flag(optional=True)),
         (b"replaces", PackedOne(packing.SEEN, optional=True)),
         (b"number", Number(MAX_NAME_NUMBER, least=1, optional=True)),
+        (b"allocated", Number(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"have", Number())]
 
@@ -449,6 +465,19 @@ class Data(_OneWay):
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"stream", _number()), (b"content", Octets(least=1))]
+
+
+class Zeros(_OneWay):
+    """The next ``length`` bytes of the file are a hole.
+
+    Whoever sends `Data` may send it instead, if the side that receives the content has the capability `HOLES`.
+    It uses up `HOLE_CREDIT_BYTES` of the credit, whatever its length.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"stream", _number()),
+        (b"length", Number(MAX_HOLE_BYTES, least=MIN_HOLE_BYTES)),
+    ]
 
 
 class Credit(_OneWay):
@@ -508,6 +537,7 @@ class OpenRead(RealizeCommand):
 
     The requester sends it; needs ``read``.
     ``removing`` says that it will be removed afterwards, so it is refused if a program has it open for writing.
+    ``allocated`` is how many bytes of the file take space, if it has holes.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -519,6 +549,7 @@ class OpenRead(RealizeCommand):
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"version", PackedOne(packing.VERSIONS)),
         (b"attributes", PackedOne(packing.PRESENT_ATTRIBUTES)),
+        (b"allocated", Number(optional=True)),
     ]
 
 

@@ -328,6 +328,11 @@ class PeerProtocol(AnsweringProtocol):
         """The time in seconds, by the connection's clock."""
         return self.clock.seconds()
 
+    @property
+    def takes_holes(self) -> bool:
+        """Whether the peer understands what says that content is a hole."""
+        return self.theirs is not None and commands.HOLES in self.theirs.capabilities
+
     def unsent(self) -> int:
         """Bytes sent that the machine at the other end has not confirmed, wherever they wait."""
         return int(getattr(self.transport, "queued", 0)) + unacknowledged(self.transport)
@@ -458,6 +463,8 @@ class PeerProtocol(AnsweringProtocol):
             raise ProtocolError("content, or credit for it, before Hello")
         if isinstance(box, boxes.DataBox):
             self.streams.receive(box.stream, box.content)
+        elif isinstance(box, boxes.ZerosBox):
+            self.streams.receive_hole(box.stream, box.length)
         else:
             self.streams.credited(box.stream, box.amount)
 

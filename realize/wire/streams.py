@@ -1,4 +1,4 @@
-"""The content of files on its way: streams of ``Data`` boxes under a window of credit.
+"""The content of files on its way: streams of ``Data`` boxes, and ``Zeros`` for holes, under a window of credit.
 
 A receiver gives credit, and a sender never sends more than that: this bounds the memory of the receiver however slow
 its disk is.
@@ -12,7 +12,7 @@ So the last number tells which closed streams have existed; what arrives late fo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -20,9 +20,9 @@ from twisted.logger import Logger
 
 from realize.concurrency.memory import Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
-from realize.values import MAX_VALUE_BYTES, Content
-from realize.wire.boxes import data_head, data_tail
-from realize.wire.commands import MAX_CREDIT_BYTES, MAX_STREAMS
+from realize.values import MAX_HOLE_BYTES, MAX_VALUE_BYTES, MIN_HOLE_BYTES, ZERO_BLOCK, Content, Hole, Piece
+from realize.wire.boxes import data_head, data_tail, zeros
+from realize.wire.commands import HOLE_CREDIT_BYTES, MAX_CREDIT_BYTES, MAX_STREAMS
 from realize.wire.send_queue import SendQueue
 from realize.wire.windows import FIRST_WINDOW_BYTES, RoundTrip, StreamWindow
 
@@ -74,6 +74,10 @@ class Link(Protocol):
     round_trip: RoundTrip
     """How long an answer of the other end takes."""
 
+    @property
+    def takes_holes(self) -> bool:
+        """Whether the other end understands what says that content is a hole."""
+
     def now(self) -> float:
         """The time in seconds, of a clock that nobody sets."""
 
@@ -109,7 +113,9 @@ class OutboundStream:
         self.number = number
         self.credit = 0
         self.content = 0
-        """Bytes of content handed to the transport so far."""
+        """Bytes of content handed to the transport so far, without holes."""
+        self.holes = 0
+        """Bytes of content that were holes, and told as such."""
         self._link = link
         self._tail = data_tail(number)
         self._gone = 0
@@ -119,7 +125,7 @@ class OutboundStream:
         self._waiting: Deferred[None] | None = None
 
     def travelled(self) -> int:
-        """Bytes of content that have left this machine; after the end, as many as were known then."""
+        """Bytes of content that have left this machine, without holes; after the end, as many as were known then."""
         if self._error is None:
             position = self._link.bytes_sent - self._link.unsent()
             while self._noted and self._noted[0].end <= position:
@@ -131,7 +137,12 @@ class OutboundStream:
                 self._travelled += int((first.content - self._gone) * part)
         return self._travelled
 
-    async def send(self, pieces: Sequence[Content]) -> None:
+    @property
+    def takes_holes(self) -> bool:
+        """Whether the other end is told of holes; else it gets their zeros."""
+        return self._link.takes_holes
+
+    async def send(self, pieces: Sequence[Piece]) -> None:
         """Send the pieces, in boxes that each carry as many of them as fit; done when the transport has them all.
 
         Raises what the receiver stopped the stream with, or why the connection was lost.
@@ -142,7 +153,20 @@ class OutboundStream:
         content: list[Content] = []
         length = room = 0
         batch = self._link.chunk()
-        for piece in pieces:
+        for piece in self._as_sent(pieces):
+            if isinstance(piece, Hole):
+                if room:
+                    boxes += self._box(content, length - room)
+                    size += length - room
+                    room = 0
+                if self.credit < HOLE_CREDIT_BYTES and boxes:
+                    await self._flush(boxes, size)
+                    boxes, size = [], 0
+                await self.credited(HOLE_CREDIT_BYTES)
+                self.credit -= HOLE_CREDIT_BYTES
+                self.holes += len(piece)
+                boxes.append(zeros(self.number, len(piece)))
+                continue
             rest = memoryview(piece)
             while rest:
                 if not room:
@@ -174,9 +198,20 @@ class OutboundStream:
         self.credit -= length
         return data_head(length), *content, self._tail
 
-    async def credited(self) -> None:
-        """Wait until there is some credit; raises like `send`."""
-        while not self.credit and self._error is None:
+    def _as_sent(self, pieces: Sequence[Piece]) -> Iterator[Piece]:
+        """Yield the pieces, with zeros in place of those holes of which the other end is not to be told."""
+        told = self.takes_holes
+        for piece in pieces:
+            if not isinstance(piece, Hole) or (told and MIN_HOLE_BYTES <= len(piece) <= MAX_HOLE_BYTES):
+                yield piece
+                continue
+            for _ in range(len(piece) // len(ZERO_BLOCK)):
+                yield ZERO_BLOCK
+            yield memoryview(ZERO_BLOCK)[: len(piece) % len(ZERO_BLOCK)]
+
+    async def credited(self, least: int = 1) -> None:
+        """Wait until there are ``least`` bytes of credit; raises like `send`."""
+        while self.credit < least and self._error is None:
             ticket = self._link.expect("with credit")
             try:
                 await self._credited()
@@ -239,14 +274,22 @@ class InboundStream:
     Without the first MiB of credit nothing would go on, so memory for that is waited for; more only makes the sender
     faster, and is given while there is plenty.
     What the link takes beyond `MAX_NARROW_BYTES` is given from what nobody else wants.
+    A hole takes no memory to speak of, but credit, and waits for the consumer like content.
     """
 
     def __init__(self, number: int, limit: int, link: Link) -> None:
         self.number = number
         self.limit = limit
         self.arrived = 0
+        """Bytes of content that have come, holes among them."""
+        self.holes = 0
+        """Bytes of content that were told to be holes."""
         self._link = link
         self._granted = 0
+        """Up to where content may come."""
+        self._takes_holes = True
+        self._leapt = 0
+        """How much further holes have brought `arrived` than the credit that they used up."""
         self._window = StreamWindow()
         self._claim = link.memory.claim()
         self._asking = False
@@ -254,23 +297,29 @@ class InboundStream:
         self._taken = 0
         """Bytes that the consumer works on."""
         self._views: list[Content] = []
-        self._pieces: list[Content] = []
+        self._pieces: list[Piece] = []
         self._fragments = bytearray()
-        self._waiting: Deferred[list[Content]] | None = None
+        self._waiting: Deferred[list[Piece]] | None = None
         self._held = 0
         self._error: RealizeError | None = None
 
+    @property
+    def content(self) -> int:
+        """Bytes of content that have arrived, without holes."""
+        return self.arrived - self.holes
+
     def travelled(self) -> int:
-        """Bytes of content that have arrived, including those of an unfinished box."""
-        return min(self.limit, self.arrived + self._link.arriving(self.number))
+        """Bytes of content that have arrived, without holes, including those of an unfinished box."""
+        return min(self.limit, self.arrived + self._link.arriving(self.number)) - self.holes
 
     def start(self) -> None:
         """Give the first credit."""
         self._grant()
 
     def promised(self) -> None:
-        """The command that opened the stream gave credit for all of its content."""
+        """The command that opened the stream gave credit for all of its content, which has no holes."""
         self._granted = self.limit
+        self._takes_holes = False
 
     def matched(self, length: int) -> None:
         """``length`` bytes of the content need not be sent; raises `ProtocolError` if fewer are still to come."""
@@ -297,13 +346,36 @@ class InboundStream:
             self._views.append(content)
             self._held += len(content)
 
+    def receive_hole(self, length: int) -> None:
+        """A ``Zeros`` box arrived; raises `realize.errors.ProtocolError` if it was not allowed."""
+        if not self._takes_holes or not MIN_HOLE_BYTES <= length <= MAX_HOLE_BYTES:
+            raise ProtocolError(f"stream {self.number}: a hole of {length} bytes")
+        usable = min(self._granted, self.limit) - self.arrived
+        self.arrived += length
+        self.holes += length
+        self._granted += length - HOLE_CREDIT_BYTES
+        self._leapt += length - HOLE_CREDIT_BYTES
+        if self.arrived > self._granted:
+            raise ProtocolError(f"stream {self.number}: more content than credit")
+        if self.arrived > self.limit:
+            raise ProtocolError(f"stream {self.number}: more content than announced")
+        if self._error is None:
+            # What need not come any more takes no memory.
+            self._claim.shrink(usable - HOLE_CREDIT_BYTES - (min(self._granted, self.limit) - self.arrived))
+            self._gather()
+            self._end_fragments()
+            self._pieces.append(Hole(length))
+            self._held += HOLE_CREDIT_BYTES
+
     def delivered(self) -> None:
         """All boxes of one delivery were received: keep their content alone, and serve whoever waits."""
         self._gather()
         self._serve()
 
-    def read(self) -> Deferred[list[Content]]:
+    def read(self) -> Deferred[list[Piece]]:
         """Return the next content: about `TAKE_BYTES` at most, waiting for some if necessary; an empty list at the end.
+
+        The last of the pieces may be a hole that is longer.
 
         The caller is done with what it got before, so new credit may be given.
         Fails with the error of `fail`.
@@ -334,7 +406,7 @@ class InboundStream:
         if waiting is not None:
             waiting.errback(error)
 
-    def _forget(self, _: Deferred[list[Content]]) -> None:
+    def _forget(self, _: Deferred[list[Piece]]) -> None:
         self._waiting = None
 
     def _serve(self) -> None:
@@ -366,17 +438,19 @@ class InboundStream:
             self._pieces.append(bytes(self._fragments))
             self._fragments.clear()
 
-    def _take(self) -> list[Content]:
+    def _take(self) -> list[Piece]:
         self._gather()
         self._end_fragments()
-        count = size = 0
+        count = size = held = 0
         while size < TAKE_BYTES and count < len(self._pieces):
-            size += len(self._pieces[count])
+            piece = self._pieces[count]
+            size += len(piece)
+            held += HOLE_CREDIT_BYTES if isinstance(piece, Hole) else len(piece)
             count += 1
         pieces = self._pieces[:count]
         del self._pieces[:count]
-        self._held -= size
-        self._taken += size
+        self._held -= held
+        self._taken += held
         return pieces
 
     def _grant(self) -> None:
@@ -388,7 +462,7 @@ class InboundStream:
         if round_trip.probing:
             window = 0
         else:
-            self._window.fit(self.arrived, self._link.now(), known)
+            self._window.fit(self.arrived - self._leapt, self._link.now(), known)
             window = self._window.bytes
         unread = self._granted - self.arrived + self._held
         amount, least = min(window + AHEAD_BYTES - unread, left), min(MIN_GRANT_BYTES, left)
@@ -449,17 +523,17 @@ class StreamTable:
         self._content_received = 0
 
     def content(self) -> tuple[int, int]:
-        """Bytes of content sent and received so far, by all streams there ever were."""
+        """Bytes of content sent and received so far, without holes, by all streams there ever were."""
         open_ = self._open.values()
         sent = sum(stream.content for stream in open_ if isinstance(stream, OutboundStream))
-        received = sum(stream.arrived for stream in open_ if isinstance(stream, InboundStream))
+        received = sum(stream.content for stream in open_ if isinstance(stream, InboundStream))
         return self._content_sent + sent, self._content_received + received
 
     def _count(self, stream: InboundStream | OutboundStream) -> None:
         if isinstance(stream, OutboundStream):
             self._content_sent += stream.content
         else:
-            self._content_received += stream.arrived
+            self._content_received += stream.content
 
     def __len__(self) -> int:
         """How many streams are open."""
@@ -535,6 +609,15 @@ class StreamTable:
             self.latest = number
         elif number in self._open or not self._existed(number):
             raise ProtocolError(f"content for stream {number}, which does not expect any")
+
+    def receive_hole(self, number: int, length: int) -> None:
+        """A ``Zeros`` box arrived; as for `receive`."""
+        stream = self._open.get(number)
+        if isinstance(stream, InboundStream):
+            stream.receive_hole(length)
+            self._receiving.add(stream)
+        elif number in self._open or not self._existed(number):
+            raise ProtocolError(f"a hole for stream {number}, which does not expect any")
 
     def delivered(self) -> None:
         """All boxes of one delivery were received."""

@@ -339,12 +339,23 @@ class RemoteStore:
         preserve: bool = True,
         replaces: Seen | None = None,
         number: int = 0,
+        allocated: int | None = None,
     ) -> Deferred[IWriter]:
         """See `IStore`."""
         arrived = self._batches.arrived
         return Deferred.fromCoroutine(
             RemoteWriter.open(
-                self._protocol, self._opened(), path, size, policy, arrived, preserve, replaces, number, self._transit
+                self._protocol,
+                self._opened(),
+                path,
+                size,
+                policy,
+                arrived,
+                preserve,
+                replaces,
+                number,
+                allocated,
+                self._transit,
             )
         )
 

@@ -22,8 +22,9 @@ from realize.values import (
     BLOCK_BYTES,
     Attributes,
     Chunk,
-    Content,
+    Hole,
     OnConflict,
+    Piece,
     Seen,
     Stored,
     Version,
@@ -55,6 +56,7 @@ class RemoteReader:
     ) -> None:
         self.version = opened.version
         self.attributes = opened.attributes
+        self.allocated = opened.allocated
         self._protocol = protocol
         self._handle = handle
         self._path = path
@@ -108,7 +110,7 @@ class RemoteReader:
             self._order.was_cut(lengths)
         return chunks
 
-    def pick(self, wanted: Sequence[bool]) -> Deferred[list[Content]]:
+    def pick(self, wanted: Sequence[bool]) -> Deferred[list[Piece]]:
         """See `IReader`."""
         try:
             picked = self._order.pick(wanted)
@@ -117,7 +119,7 @@ class RemoteReader:
             return fail(error)
         return self._content.pick(wanted, picked.wanted)
 
-    def read(self) -> Deferred[list[Content]]:
+    def read(self) -> Deferred[list[Piece]]:
         """See `IReader`."""
         if self._order.phase is not ReadPhase.FLOWING:
             try:
@@ -147,7 +149,7 @@ class RemoteReader:
             self._content.settle(ConnectionFailed("the reader was closed"))
             self._content.close()
 
-    def _counted(self, pieces: list[Content]) -> list[Content]:
+    def _counted(self, pieces: list[Piece]) -> list[Piece]:
         self._order.position += sum(map(len, pieces))
         return pieces
 
@@ -184,7 +186,7 @@ class _ArrivingContent:
         self._waiting = list(waiting)
         self._picking = DeferredLock()
         self._picked = 0
-        self._surplus: list[Content] = []
+        self._surplus: list[Piece] = []
 
     def call(self, command: type, **arguments: Any) -> Deferred[dict[str, Any]]:
         """Ask the peer something about the stream."""
@@ -195,7 +197,7 @@ class _ArrivingContent:
         await self.call(commands.SkipBlocks, length=length)
         self.stream.matched(length)
 
-    def pick(self, wanted: Sequence[bool], amount: int) -> Deferred[list[Content]]:
+    def pick(self, wanted: Sequence[bool], amount: int) -> Deferred[list[Piece]]:
         """Ask for these chunks of a span, ``amount`` bytes; they come in the order in which they were asked for."""
         self._picked += amount
         asked = self.call(commands.PickChunks, wanted=packing.pack_bits(wanted))
@@ -203,16 +205,16 @@ class _ArrivingContent:
         self.stream.start()
         return self._picking.run(lambda: Deferred.fromCoroutine(self._collect(amount)))
 
-    async def _collect(self, amount: int) -> list[Content]:
+    async def _collect(self, amount: int) -> list[Piece]:
         """Read exactly ``amount`` bytes; the surplus is kept for the next pick."""
-        pieces: list[Content] = []
+        pieces: list[Piece] = []
         while amount:
             if not self._surplus:
                 self._surplus = await self.stream.read()
             piece = self._surplus.pop(0)
             if len(piece) > amount:
-                self._surplus.insert(0, piece[amount:])
-                piece = piece[:amount]
+                piece, rest = _split(piece, amount)
+                self._surplus.insert(0, rest)
             pieces.append(piece)
             amount -= len(piece)
         return pieces
@@ -283,6 +285,12 @@ class _ArrivingContent:
         self.settle(error)
 
 
+def _split(piece: Piece, at: int) -> tuple[Piece, Piece]:
+    if isinstance(piece, Hole):
+        return Hole(at), Hole(len(piece) - at)
+    return piece[:at], piece[at:]
+
+
 @frozen(eq=False, repr=False)
 class _OpenedRead(Shown):
     """A file that the peer has opened for us."""
@@ -290,6 +298,7 @@ class _OpenedRead(Shown):
     stream: InboundStream
     version: Version
     attributes: Attributes
+    allocated: int | None
 
 
 async def _open_read(protocol: PeerProtocol, handle: int, path: bytes, *, removing: bool) -> _OpenedRead:
@@ -305,7 +314,8 @@ async def _open_read(protocol: PeerProtocol, handle: int, path: bytes, *, removi
         protocol.streams.close(number)
         raise
     version: Version = answer["version"]
-    return _OpenedRead(protocol.streams.inbound(number, version.size), version, answer["attributes"])
+    stream = protocol.streams.inbound(number, version.size)
+    return _OpenedRead(stream, version, answer["attributes"], answer.get("allocated"))
 
 
 BytesArrived = Callable[[int, float], object]
@@ -347,6 +357,7 @@ class RemoteWriter:
         preserve: bool,  # noqa: FBT001 -- see `IStore.open_writer`
         replaces: Seen | None,
         number: int,
+        allocated: int | None,
         transit: Transit,
     ) -> RemoteWriter:
         """Ask to write the file."""
@@ -365,6 +376,7 @@ class RemoteWriter:
                 preserve=preserve,
                 replaces=replaces,
                 number=number or None,
+                allocated=allocated,
             )
         except CancelledError:
             # The peer may have opened it in the meantime.
@@ -412,7 +424,12 @@ class RemoteWriter:
         self._order.answered(length, extent(chunks, wanted))
         return wanted
 
-    def write(self, pieces: Sequence[Content]) -> Deferred[None]:
+    @property
+    def takes_holes(self) -> bool:
+        """See `IWriter`."""
+        return self._stream.takes_holes
+
+    def write(self, pieces: Sequence[Piece]) -> Deferred[None]:
         """See `IWriter`."""
         try:
             self._order.write(sum(map(len, pieces)))

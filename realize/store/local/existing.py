@@ -17,7 +17,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, storage_error, storage_errors
-from realize.fs.reading import blocks, digest_of, matching
+from realize.fs.reading import block_digest, blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.fs.tree import Tree, identity_of
 from realize.shown import Shown
@@ -322,7 +322,7 @@ class _Verdict:
         """Compare ``length`` bytes from ``offset`` on; claims that all of them match, whatever the truth."""
         for piece, digest in zip(blocks(fd, length, offset), digests, strict=False):
             self._content.update(piece)
-            self._same &= blake3(piece).digest() == digest
+            self._same &= block_digest(piece) == digest
         return length
 
     def holds(self) -> bool:

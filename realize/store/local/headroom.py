@@ -28,7 +28,7 @@ from realize.fs.space import space_of
 from realize.store.local.known_partials import KnownPartials
 from realize.store.local.leftovers import in_the_way, remove_unlocked, unlocked
 from realize.store.local.location import RootedLocation
-from realize.store.local.promised_space import Crowded, FileSystem, Ledger, Promise
+from realize.store.local.promised_space import METADATA_BYTES, Crowded, FileSystem, Ledger, Promise
 from realize.store.local.walker import WalkEntry
 from realize.units import NO_RESERVE, Reserve, display_name, format_size
 
@@ -104,13 +104,13 @@ class Headroom:
         found = space_of(os.fstatvfs(fd))
         return found.free - self.reserve.of(found.size) if found.size else None
 
-    def promise(self, fd: int, status: os.stat_result, *, size: int, replaced: int) -> Promise:
+    def promise(self, fd: int, device: int, *, size: int, had: int, replaced: int) -> Promise:
         """Promise space for the rest of a large file, whose partial ``fd`` is; raises `Crowded` if there is too little.
 
-        ``size`` is that of the whole file, ``replaced`` that of the file it replaces, in bytes.
+        ``size`` is what the whole file takes, ``had`` what its partial does, ``replaced`` that of the file it replaces,
+        in bytes.
         """
-        file_system = self.ledger.on(status.st_dev)
-        return file_system.promise(size, status.st_size, replaced, lambda: self.free(fd))
+        return self.ledger.on(device).promise(size, had, replaced, lambda: self.free(fd))
 
     def _measure(self, location: RootedLocation) -> tuple[int, int | None]:
         """Return the device and the free bytes, as of `free`, where the location is or would be made."""
@@ -144,7 +144,9 @@ class Headroom:
         ``made`` is the value that `made` had before the attempt to write.
         """
         # If there seems to be enough, something else limits the space, such as a quota.
-        missing = promise.left if free is None or free >= promise.left else promise.left - free
+        # A file with holes may take more than was told.
+        left = promise.left or METADATA_BYTES
+        missing = left if free is None or free >= left else left - free
         return await self._make(location, promise.file_system.device, missing, made)
 
     async def make_way_for_small(self, location: RootedLocation, sizes: Sequence[int], waiting: Waiting) -> bool:

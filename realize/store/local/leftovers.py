@@ -109,13 +109,18 @@ def _locked(directory_fd: int, found: WalkEntry) -> Iterator[None]:
         release(fd)
 
 
+def _takes(status: os.stat_result) -> int:
+    """Return the bytes that removing a file frees, as far as its status tells; those of holes are none."""
+    return min(status.st_size, status.st_blocks * 512) or status.st_size
+
+
 def in_the_way(partials: Iterable[WalkEntry], missing: int) -> list[WalkEntry]:
     """Return which partials to remove to free ``missing`` bytes; none if all of them would not be enough; pure.
 
     Those that have not grown for longest go first, and no more than needed.
     """
     sizes = [
-        (gained_ns(each.status), each.status.st_size, each)
+        (gained_ns(each.status), _takes(each.status), each)
         for each in partials
         if each.status is not None and each.status.st_size
     ]

@@ -51,7 +51,7 @@ class Crowded(Exception):
 
 @define(eq=False, repr=False)
 class Promise:
-    """Space promised to one file that is being written; sizes are in bytes."""
+    """Space promised to one file that is being written; sizes are in bytes, without holes."""
 
     size: int
     on_disk: int
@@ -76,11 +76,12 @@ class Promise:
         """Whether it has not grown for longer than `STALLED_AFTER_S`, so that nothing is reserved for it any more."""
         return self._now() - self._grown_at > STALLED_AFTER_S
 
-    def reached(self, on_disk: int) -> None:
-        """Note that ``on_disk`` bytes of it are on disk now."""
+    def reached(self, on_disk: int, length: int | None = None) -> None:
+        """Note that ``on_disk`` bytes of it are on disk now, and that it is ``length`` bytes long with its holes."""
+        length = on_disk if length is None else length
         self.on_disk = on_disk
-        if abs(on_disk - self._grown) >= METADATA_BYTES:
-            self._grown, self._grown_at = on_disk, self._now()
+        if abs(length - self._grown) >= METADATA_BYTES:
+            self._grown, self._grown_at = length, self._now()
 
     def release(self) -> None:
         """End the promise once the file is committed or abandoned; then call `FileSystem.changed`.

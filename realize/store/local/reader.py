@@ -17,12 +17,13 @@ from realize.concurrency.shielded import RunInThread, disposing, shielded
 from realize.errors import NotFound, RealizeError, SourceChanged
 from realize.fs.descriptors import release
 from realize.fs.handle import Handle
+from realize.fs.holes import holes_are_sure, next_content, next_hole, sure_hole
 from realize.fs.oserrors import Deed, storage_error, storage_errors
-from realize.fs.reading import blocks, read_exactly, read_into
+from realize.fs.reading import block_digest, blocks, hash_zeros, read_exactly, read_into
 from realize.fs.syscalls import fresh_fstat, fresh_stat
 from realize.fs.tree import identity_of
 from realize.shown import Shown
-from realize.store.deltas import cut
+from realize.store.deltas import cut, cut_zeros
 from realize.store.interfaces import IReader
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.location import RootedLocation
@@ -37,7 +38,18 @@ from realize.store.local.versions import (
 )
 from realize.store.transfer_state import ReadPhase, ReadState
 from realize.units import display_name
-from realize.values import BLOCK_BYTES, SLICE_BYTES, SPAN_BYTES, Attributes, Chunk, Content, Version
+from realize.values import (
+    BLOCK_BYTES,
+    MAX_HOLE_BYTES,
+    MIN_HOLE_BYTES,
+    SLICE_BYTES,
+    SPAN_BYTES,
+    Attributes,
+    Chunk,
+    Hole,
+    Piece,
+    Version,
+)
 
 READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 """Bytes of one read: going into a thread and back costs as much as reading half of them."""
@@ -48,11 +60,15 @@ class _HashState(Shown):
     """How far the file was read, and a hasher of everything before that; never updated in place.
 
     ``verified`` says that the file was checked again after its end had been read.
+    From ``position`` on there is a hole up to ``hole``, and then content up to ``content``; what is behind both was not
+    looked at.
     """
 
     position: int
     hasher: blake3
     verified: bool = False
+    hole: int = 0
+    content: int = 0
 
 
 @frozen(eq=False, repr=False)
@@ -65,6 +81,10 @@ class SourceFile(Shown):
     version: Version
     attributes: Attributes
     unlinked: HardLinks
+    content: int
+    """Where the first hole may be."""
+    allocated: int | None
+    """Bytes that the content takes, None if the file has no holes."""
 
     @classmethod
     def open(
@@ -83,36 +103,65 @@ class SourceFile(Shown):
                 if removing:
                     refuse_written(fd, path)
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-                return cls(location, path, Handle(fd), version_of(status), attributes_of(status), unlinked)
+                size = status.st_size
+                content = next_hole(fd, 0, size)
+                allocated = min(size, status.st_blocks * 512) if content < size else None
+                version, attributes = version_of(status), attributes_of(status)
+                return cls(location, path, Handle(fd), version, attributes, unlinked, content, allocated)
             except BaseException:
                 release(fd)
                 raise
 
-    def piece(self, progress: _HashState) -> tuple[list[Content], _HashState]:
-        """Read the next piece; the last call verifies the file, too, which saves a trip into a thread."""
-        length = min(READ_PIECE_BYTES, self.version.size - progress.position)
+    def piece(self, progress: _HashState) -> tuple[list[Piece], _HashState]:
+        """Read the next pieces; the last call verifies the file, too, which saves a trip into a thread."""
+        size = self.version.size
+        position, hole, content = progress.position, progress.hole, progress.content
+        hasher = progress.hasher.copy()
+        pieces: list[Piece] = []
+        left, left_in_holes = READ_PIECE_BYTES, MAX_HOLE_BYTES
         with self.handle as fd, storage_errors(self.path):
-            piece = read_exactly(fd, length, progress.position)
-            if len(piece) < length:
-                raise self._ended_early(fd)
-        position = progress.position + length
-        if last := position == self.version.size:
+            while position < size and left and left_in_holes >= MIN_HOLE_BYTES:
+                if position >= max(hole, content):
+                    hole = next_content(fd, position, size)
+                    content = _end_of_content(fd, max(hole, position + 1), size, left)
+                length = min(hole - position, left_in_holes)
+                if length >= MIN_HOLE_BYTES and holes_are_sure(fd):
+                    hash_zeros(hasher, length)
+                    pieces.append(Hole(length))
+                    left_in_holes -= length
+                else:
+                    end = max(content, position + 1) if length < MIN_HOLE_BYTES else hole
+                    length = min(left, end - position)
+                    piece = read_exactly(fd, length, position)
+                    if len(piece) < length:
+                        raise self._ended_early(fd)
+                    hasher.update(piece)
+                    empty = position < hole and length >= MIN_HOLE_BYTES and _are_zeros(piece)
+                    pieces.append(Hole(length) if empty else piece)
+                    left -= length
+                position += length
+        if last := position == size:
             self.verify()
-        return [piece], _HashState(position, _updated(progress.hasher, piece), last)
+        return pieces, _HashState(position, hasher, last, hole, content)
 
     def span(self, progress: _HashState, buffer: memoryview) -> tuple[list[Chunk], _HashState]:
         """Return the chunks of the next span and the progress behind them; ``buffer`` must hold a whole span."""
         content = buffer[: self.version.size - progress.position]
         with self.handle as fd, storage_errors(self.path):
+            end = progress.position + len(content)
+            if sure_hole(fd, progress.position, end) == end:
+                hasher = progress.hasher.copy()
+                hash_zeros(hasher, len(content))
+                return cut_zeros(len(content)), _HashState(end, hasher)
             count = read_into(fd, content, progress.position)
             if count < len(content):
                 raise self._ended_early(fd)
         return cut(content), _HashState(progress.position + len(content), _updated(progress.hasher, content))
 
-    def parts(self, parts: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Read some parts, each given by its offset and length in bytes."""
+    def parts(self, parts: Sequence[tuple[int, int]]) -> list[Piece]:
+        """Read some parts, each given by its offset and length in bytes; one that is a hole is not read."""
         with self.handle as fd, storage_errors(self.path):
-            pieces = [read_exactly(fd, length, offset) for offset, length in parts]
+            pieces = [_part(fd, offset, length) for offset, length in parts]
             if any(len(piece) < length for piece, (_, length) in zip(pieces, parts, strict=True)):
                 raise self._ended_early(fd)
         return pieces
@@ -124,7 +173,7 @@ class SourceFile(Shown):
         position = progress.position
         with self.handle as fd, storage_errors(self.path):
             for block in blocks(fd, length, position):
-                digests.append(blake3(block).digest())
+                digests.append(block_digest(block))
                 hasher.update(block)
                 position += len(block)
             if position != progress.position + length:
@@ -165,6 +214,29 @@ def _updated(hasher: blake3, piece: bytes | memoryview) -> blake3:
     return copy
 
 
+def _end_of_content(fd: int, start: int, end: int, most: int) -> int:
+    """Return where the content ends that begins at ``start``; holes that are too short to be told are part of it.
+
+    Of content with such holes, about ``most`` bytes are looked at.
+    """
+    content = next_hole(fd, start, end)
+    while content < end and content - start < most:
+        behind = next_content(fd, content, end)
+        if behind - content >= MIN_HOLE_BYTES or behind == content:
+            break
+        content = next_hole(fd, behind, end)
+    return content
+
+
+def _are_zeros(piece: bytes) -> bool:
+    return piece == bytes(len(piece))
+
+
+def _part(fd: int, offset: int, length: int) -> Piece:
+    is_hole = length >= MIN_HOLE_BYTES and sure_hole(fd, offset, offset + length) == offset + length
+    return Hole(length) if is_hole else read_exactly(fd, length, offset)
+
+
 @implementer(IReader)
 class LocalReader:
     """A local file being read; the next piece is read ahead while the caller is busy with the last one."""
@@ -181,6 +253,7 @@ class LocalReader:
         """Pieces are claimed from ``memory``, and given back when the caller asks for the next one."""
         self.version = source.version
         self.attributes = source.attributes
+        self.allocated = source.allocated
         self._source = source
         self._run_in_thread = run_in_thread
         self._on_closed = on_closed
@@ -189,9 +262,9 @@ class LocalReader:
         self._given = 0
         """Bytes of the piece that the caller is busy with."""
         self._order = ReadState(source.version.size, source.path)
-        self._progress = _HashState(0, blake3())
+        self._progress = _HashState(0, blake3(), content=source.content)
         self._looked = self._progress
-        self._ahead: Deferred[tuple[list[Content], _HashState]] | None = None
+        self._ahead: Deferred[tuple[list[Piece], _HashState]] | None = None
         self._ahead_bytes = 0
         self._behind: deque[_HashState] = deque()
         """The progress behind each span that was cut and not picked yet."""
@@ -253,15 +326,15 @@ class LocalReader:
             self._cutting.release()
 
     @shielded
-    async def pick(self, wanted: Sequence[bool]) -> list[Content]:
+    async def pick(self, wanted: Sequence[bool]) -> list[Piece]:
         """See `IReader`."""
         parts = self._order.pick(wanted).parts
         self._progress = self._behind.popleft()
-        pieces: list[Content] = await self._run_in_thread(self._source.parts, parts) if parts else []
+        pieces: list[Piece] = await self._run_in_thread(self._source.parts, parts) if parts else []
         return pieces
 
     @shielded
-    async def read(self) -> list[Content]:
+    async def read(self) -> list[Piece]:
         """See `IReader`."""
         if self._order.phase is not ReadPhase.FLOWING:
             self._order.flow()

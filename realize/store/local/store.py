@@ -429,6 +429,7 @@ class LocalStore:
         preserve: bool = True,
         replaces: Seen | None = None,
         number: int = 0,
+        allocated: int | None = None,
     ) -> Deferred[IWriter]:
         """See `IStore`; if it is cancelled, it stops waiting for space."""
         waiting = self._headroom.wait()
@@ -437,7 +438,8 @@ class LocalStore:
             waiting.give_up()
             return failure
 
-        return self._open_writer(path, size, policy, preserve, replaces, number, waiting).addErrback(not_wanted)
+        opened = self._open_writer(path, size, policy, preserve, replaces, number, allocated, waiting)
+        return opened.addErrback(not_wanted)
 
     @shielded_opening(_release_writer)
     async def _open_writer(
@@ -448,6 +450,7 @@ class LocalStore:
         preserve: bool,  # noqa: FBT001 -- see `open_writer`
         replaces: Seen | None,
         number: int,
+        allocated: int | None,
         waiting: Waiting,
     ) -> IWriter:
         with self._until_closed(waiting):
@@ -461,6 +464,7 @@ class LocalStore:
                         policy,
                         replaces,
                         number,
+                        allocated,
                         self._salt,
                         self._headroom,
                         preserve,

@@ -27,7 +27,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.handle import Handle
 from realize.fs.oserrors import Deed, storage_errors
-from realize.fs.reading import matching
+from realize.fs.reading import hash_zeros, matching
 from realize.fs.syscalls import fsync_directory, start_writeback
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.deltas import Assembly, ByteRun, merged
@@ -54,7 +54,9 @@ from realize.values import (
     Attributes,
     Chunk,
     Content,
+    Hole,
     OnConflict,
+    Piece,
     Seen,
     Stored,
     extent,
@@ -81,13 +83,14 @@ class PartialFile:
         policy: OnConflict,
         replaces: Seen | None,
         number: int,
+        allocated: int | None,
         salt: bytes,
         headroom: Headroom,
         preserve: bool,  # noqa: FBT001 -- called by way of a thread
         origin: bytes | None,
         clock: Clock,
     ) -> None:
-        """``origin`` identifies the sender, if it may not read here.
+        """``origin`` identifies the sender, if it may not read here; ``allocated`` is as for `IStore.open_writer`.
 
         Raises `Crowded` of `promised_space`, and leaves nothing new behind, if there is no room for the file.
         """
@@ -111,9 +114,10 @@ class PartialFile:
         self._flushed = 0
         self._old: OldVersion | None = None
         self._assembly: Assembly | None = None
-        self._unwritten: Iterator[memoryview] = iter(())
-        self._piece: memoryview | None = None
+        self._unwritten: Iterator[memoryview | Hole] = iter(())
+        self._piece: memoryview | Hole | None = None
         self._within_reserve = 0
+        self._allocated = None if allocated is None else min(size, allocated)
         with location.tree(private=preserve) as tree, storage_errors(path, Deed.CREATE):
             replaced = self._check_policy(tree)
             self._made = tree.made
@@ -159,7 +163,13 @@ class PartialFile:
 
     def _promised(self, tree: Tree, fd: int, status: os.stat_result, replaced: int) -> Promise:
         try:
-            return self._headroom.promise(fd, status, size=self.size, replaced=replaced)
+            size, self._empty = self.size, 0
+            if self._allocated is not None:
+                # The file has holes, and so may what there is of it.
+                size, self._empty = self._allocated, max(0, status.st_size - status.st_blocks * 512)
+            return self._headroom.promise(
+                fd, status.st_dev, size=size, had=status.st_size - self._empty, replaced=replaced
+            )
         except Crowded as crowded:
             crowded.partial = names.join((*self._directory, self._partial))
             if not status.st_size:
@@ -202,19 +212,22 @@ class PartialFile:
         self._assembly.add(runs)
         self.write(())
 
-    def write(self, pieces: Sequence[Content]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         """Write and hash content at the position; after a failure every later call raises the same error."""
         if self._failed is not None:
             raise self._failed
         with self._failing(), self.handle as fd, storage_errors(self.path):
             self._cut(fd)
-            # One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
-            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if self._assembly is None or self._old is None:
-                self._unwritten = iter((memoryview(content),))
-            else:
-                self._unwritten = self._assembly.written(content, self._old.read)
+            self._unwritten = self._in_order(_joined(pieces))
             self._write(fd)
+
+    def _in_order(self, pieces: Sequence[Piece]) -> Iterator[memoryview | Hole]:
+        """Yield what is to be written: the pieces, and between them what need not be sent."""
+        for piece in pieces:
+            if self._assembly is not None and self._old is not None:
+                yield from self._assembly.written(piece, self._old.read)
+            else:
+                yield piece if isinstance(piece, Hole) else memoryview(piece)
 
     def go_on(self) -> None:
         """Retry what could not be written for lack of room."""
@@ -242,7 +255,23 @@ class PartialFile:
             self._append(fd, piece)
         self._piece = None
 
-    def _append(self, fd: int, view: memoryview) -> None:
+    def _append(self, fd: int, piece: memoryview | Hole) -> None:
+        if isinstance(piece, Hole):
+            self._leave_out(fd, len(piece))
+        else:
+            self._put(fd, piece)
+
+    def _leave_out(self, fd: int, length: int) -> None:
+        """Let a hole follow: the partial ends with it for now, so nothing of it was ever written."""
+        os.ftruncate(fd, self.position + length)
+        self._on_disk = self.position + length
+        if self._allocated is not None:
+            self._empty += length
+        self._tell_reached()
+        hash_zeros(self._hasher, length)
+        self.position += length
+
+    def _put(self, fd: int, view: memoryview) -> None:
         self._spare_reserve(fd, len(view))
         written = 0
         try:
@@ -250,7 +279,7 @@ class PartialFile:
                 written += os.pwrite(fd, view[written:], self.position + written)
         finally:
             self._on_disk = max(self._on_disk, self.position + written)
-            self.promise.reached(self._on_disk)
+            self._tell_reached()
         self._hasher.update(view)
         self.position += len(view)
         if self.position - self._flushed >= _WRITEBACK_STEP_BYTES:
@@ -262,7 +291,12 @@ class PartialFile:
         if self._on_disk > self.position:
             os.ftruncate(fd, self.position)
             self._on_disk = self.position
-            self.promise.reached(self._on_disk)
+            if self._empty:
+                self._empty = max(0, self.position - os.fstat(fd).st_blocks * 512)
+            self._tell_reached()
+
+    def _tell_reached(self) -> None:
+        self.promise.reached(self._on_disk - self._empty, self._on_disk)
 
     def _spare_reserve(self, fd: int, length: int) -> None:
         """Raise `NoSpace` before the reserve is used up; looks only every `_WRITEBACK_STEP_BYTES`."""
@@ -363,6 +397,28 @@ class PartialFile:
         return 0
 
 
+def _joined(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """Return the pieces, with all content between two holes as one.
+
+    One copy costs less than to let go of the interpreter, and get it back, twice for each piece.
+    """
+    if len(pieces) == 1:
+        return pieces
+    joined: list[Piece] = []
+    content: list[Content] = []
+    for piece in pieces:
+        if not isinstance(piece, Hole):
+            content.append(piece)
+            continue
+        if content:
+            joined.append(b"".join(content))
+            content.clear()
+        joined.append(piece)
+    if content or not joined:
+        joined.append(b"".join(content))
+    return joined
+
+
 @implementer(IWriter)
 class LocalWriter:
     """A local file being written; steps are done in the order of the calls, even if nobody waits for them.
@@ -371,6 +427,7 @@ class LocalWriter:
     """
 
     deltas = True
+    takes_holes = True
 
     def __init__(
         self,
@@ -438,7 +495,7 @@ class LocalWriter:
         return wanted
 
     @shielded
-    async def write(self, pieces: Sequence[Content]) -> None:
+    async def write(self, pieces: Sequence[Piece]) -> None:
         """See `IWriter`; content beyond the announced size is refused as a whole."""
         self._order.write(sum(map(len, pieces)))
         await self._write_in_turn(self._partial.write, pieces)

@@ -32,6 +32,9 @@ class StreamObserver(Protocol):
     def found(self, size: int) -> None:
         """``size`` bytes need not be sent: an earlier version has them."""
 
+    def left_out(self, size: int) -> None:
+        """``size`` bytes need not be sent: they are holes."""
+
     @property
     def forget(self) -> Callable[[], object]:
         """To be called once, when the stream has ended, and its number means nothing any more."""
@@ -63,6 +66,11 @@ class _Observing:
 
     def __attrs_post_init__(self) -> None:
         self.forget = partial(self._streams.pop, self._number, None)
+
+    def left_out(self, size: int) -> None:
+        """See `StreamObserver`."""
+        if size:
+            self._watch.saved(Saved.HOLE, size)
 
 
 @define(eq=False, repr=False)

@@ -511,6 +511,7 @@ class DirectoryResponders(amp.CommandLocator):
         preserve: bool | None,  # noqa: FBT001 -- an argument of AMP
         replaces: Seen | None,
         number: int | None = None,
+        allocated: int | None = None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
         self._protocol.streams.accept(stream)
@@ -531,6 +532,7 @@ class DirectoryResponders(amp.CommandLocator):
             preserve=preserve is not False,
             replaces=replaces,
             number=number or 0,
+            allocated=allocated,
         )
         opening.addErrback(_restated, opened)
         return {"have": await served.open(opening)}
@@ -574,7 +576,8 @@ class DirectoryResponders(amp.CommandLocator):
         )
         self._reads[stream] = (handle, served)
         reader = await served.open(opened.store.open_reader(path, removing=bool(removing)))
-        return {"version": reader.version, "attributes": reader.attributes}
+        told = {} if reader.allocated is None else {"allocated": reader.allocated}
+        return {"version": reader.version, "attributes": reader.attributes, **told}
 
     @commands.BlockDigests.responder
     async def _block_digests(self, stream: int, length: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 from twisted.internet.defer import DeferredLock, DeferredSemaphore
 
@@ -61,7 +61,7 @@ class ServedBatches:
         stream.promised()
         pieces: list[Content] = []
         while arrived := await stream.read():
-            pieces += arrived
+            pieces += cast("list[Content]", arrived)  # a batch has no holes
         contents = packing.split_contents(sizes, pieces)
         return [
             SmallFile(head.path, content, head.digest, head.attributes, head.replaces, head.number)

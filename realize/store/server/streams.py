@@ -21,7 +21,7 @@ from realize.store.interfaces import IReader, IWriter
 from realize.store.server.audit import FileAudit
 from realize.store.server.observers import ReadObserver, WriteObserver
 from realize.store.transfer_state import ReadPhase, ReadState, WritePhase, WriteState
-from realize.values import BLOCK_BYTES, Attributes, Chunk, Content, Stored, extent
+from realize.values import BLOCK_BYTES, Attributes, Chunk, Piece, Stored, extent, in_holes
 from realize.wire import commands, costs, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.error_answers import to_declared
@@ -283,6 +283,7 @@ class ServedWrite:
         try:
             while pieces := await self._stream.read():
                 self._came += 1
+                self._observer.left_out(in_holes(pieces))
                 await self._lock.acquire()
                 try:
                     await writer.write(pieces)
@@ -368,7 +369,7 @@ class ServedRead:
             "path": self._shown,
             "direction": "send",
             "size": self._order.size,
-            "done": self._spared + self._stream.travelled(),
+            "done": self._spared + self._stream.holes + self._stream.travelled(),
         }
 
     async def open(self, opening: Deferred[IReader]) -> IReader:
@@ -435,8 +436,8 @@ class ServedRead:
         self._observer.found(found)
         await self._lock.acquire()
         try:
-            pieces: list[Content] = await self._told(reader.pick(wanted))
-            await self._stream.send(pieces)
+            pieces: list[Piece] = await self._told(reader.pick(wanted))
+            await self._send(pieces)
         finally:
             self._lock.release()
 
@@ -475,6 +476,14 @@ class ServedRead:
                 if self._reader is not None:
                     self._reader.close()
 
+    async def _send(self, pieces: list[Piece]) -> None:
+        """Send content; what the peer is told to be holes counts as saved."""
+        before = self._stream.holes
+        try:
+            await self._stream.send(pieces)
+        finally:
+            self._observer.left_out(self._stream.holes - before)
+
     async def _told(self, work: Deferred[_T]) -> _T:
         """Await the reader's answer; count its failure."""
         try:
@@ -498,12 +507,12 @@ class ServedRead:
             self._claim.become(costs.STREAM_BYTES)
             while True:
                 # What nobody has asked for yet would only be held.
-                if self._spared + self._stream.content < reader.version.size:
+                if self._spared + self._stream.holes + self._stream.content < reader.version.size:
                     await self._stream.credited()
                 pieces = await reader.read()
                 if not pieces:
                     break
-                await self._stream.send(pieces)
+                await self._send(pieces)
             self._digest = await reader.finish()
         except (RealizeError, CancelledError) as error:
             failed = error if isinstance(error, RealizeError) else ConnectionFailed("the stream was closed")
