@@ -44,7 +44,7 @@ def test_every_line_is_an_object_with_an_event() -> None:
         Found(2, 10),
         Started(b"x", 10, 4),
         Progressed(b"x", 6),
-        Finished(b"x", 10, 6, How.REPLACED, b"\xab" * 32, removed=True),
+        Finished(b"x", 10, 6, How.REPLACED, b"\xab" * 32, removed=True, holes=3),
         Failed(b"y", End.DESTINATION, NoSpace("y: full")),
         NoRoom(1, 10, None),
         HeldBack(b"z", 10**18),
@@ -58,6 +58,7 @@ def test_every_line_is_an_object_with_an_event() -> None:
         "path": "x",
         "size": 10,
         "sent": 6,
+        "holes": 3,
         "how": "replaced",
         "blake3": "ab" * 32,
         "removed": True,
@@ -65,6 +66,7 @@ def test_every_line_is_an_object_with_an_event() -> None:
     assert {"event": "failed", "path": "y", "end": "destination", "error": "y: full", "code": "NO_SPACE"} == lines[3]
     assert {"event": "no_room", "files": 1, "bytes": 10, "missing_bytes": None} == lines[4]
     assert ({"event": "held_back", "path": "z", "mtime_ns": 10**18}, 1) == (lines[5], lines[6]["held_back"])
+    assert (6, 3) == (lines[6]["sent_bytes"], lines[6]["hole_bytes"])
 
 
 def test_the_summary_counts_every_outcome_and_has_the_exit_code() -> None:

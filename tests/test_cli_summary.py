@@ -79,6 +79,15 @@ def test_the_closing_line_names_every_outcome_that_occurred() -> None:
     assert f"moved 1 file, 1000 B (2 KiB sent) in 2.0 s; 1 skipped; 1 left; {held_back}" == sentence
 
 
+def test_the_closing_line_says_what_was_in_holes() -> None:
+    """Where there were any: else nobody would understand how so much has arrived of so little."""
+    tally = tally_of(Finished(b"a", 20 << 30, 1 << 20, How.CREATED, b"", removed=True, holes=(20 << 30) - (1 << 20)))
+
+    sentence = closing_line(tally, 4.0, remove=True, dry_run=False)
+
+    assert "moved 1 file, 20 GiB (1 MiB sent, 20 GiB in holes) in 4.0 s" == sentence
+
+
 def test_the_closing_line_of_a_dry_run_says_would() -> None:
     """A dry run claims nothing that did not happen."""
     tally = tally_of(Planned(b"a", 2048, Action.SEND), Planned(b"b", 0, Action.COMPARE))

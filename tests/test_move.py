@@ -48,6 +48,7 @@ from realize.mover.plan import Action
 from realize.mover.run import Run, Side, TransferOptions
 from realize.values import (
     MAX_SMALL_BYTES,
+    ZERO_BLOCK,
     Attributes,
     Entry,
     Expected,
@@ -58,6 +59,7 @@ from realize.values import (
     Where,
     WhereKind,
 )
+from tests import memory_store
 from tests.memory_store import MemoryStore
 from tests.store_helpers import block_digests, digest, partial_path
 
@@ -250,6 +252,24 @@ def test_a_partial_is_resumed():
     assert [1 << 20] == [event.have for event in trial.of(Started)]
     assert [2 << 20] == [event.sent for event in trial.of(Finished)]
     assert {b"x": BIG} == contents(destination)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_holes_are_counted_apart_from_what_is_sent(told, monkeypatch):
+    """They are part of the file and of its progress, but not of what travels, unless the destination gets zeros."""
+    monkeypatch.setattr(memory_store._MemoryWriter, "takes_holes", told)
+    content = BIG + 4 * ZERO_BLOCK
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    source.sparse.add(b"x")
+    destination.room = Space(len(BIG), len(BIG))
+
+    trial = moved(source, destination)
+
+    sent, holes = (len(BIG), 4 << 20) if told else (len(content), 0)
+    assert [(len(content), sent, holes)] == [(event.size, event.sent, event.holes) for event in trial.of(Finished)]
+    told_so_far = [(event.amount, event.found) for event in trial.of(Progressed)]
+    assert [len(content), holes] == list(map(sum, zip(*told_so_far, strict=True)))
+    assert {b"x": content} == contents(destination)
 
 
 @pytest.mark.parametrize("content", [b"1", BIG])

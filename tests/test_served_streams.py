@@ -19,7 +19,7 @@ from realize.errors import (
     VerifyFailed,
 )
 from realize.store.server.streams import ServedRead, ServedWrite
-from realize.values import BLOCK_BYTES, SPANS_AHEAD, Attributes, Committed, Stored, Version
+from realize.values import BLOCK_BYTES, MAX_HOLE_BYTES, SPANS_AHEAD, Attributes, Committed, Hole, Stored, Version
 from realize.wire import packing
 from tests.loopback import Pair
 
@@ -718,3 +718,19 @@ def test_a_stream_that_is_closed_ends_the_read(streaming):
 async def _read(stream):
     """What comes next."""
     return await stream.read()
+
+
+def test_holes_end_with_their_peer(streaming):
+    """Of what still waits to be hashed nothing is begun any more, however much that is."""
+    served = streaming.write(1 << 62)
+    for _ in range(100):
+        streaming.here.receive_hole(MAX_HOLE_BYTES)
+    streaming.here.delivered()
+    assert [("write", [Hole(MAX_HOLE_BYTES)])] == streaming.store.asked
+
+    abandoned = streaming.ask(served.abandon(keep=True))
+    streaming.answer()
+    streaming.answer(MAX_HOLE_BYTES)
+
+    assert (["write", "abandon"], [MAX_HOLE_BYTES]) == (streaming.store.names(), abandoned)
+    assert [(MAX_HOLE_BYTES,)] == streaming.said.named("left_out")

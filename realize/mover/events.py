@@ -132,8 +132,8 @@ class Finished(Shown):
     """The work on a file ended without an error: ``how`` says how, ``removed`` whether it was removed at the source.
 
     Where it is removed, it is complete, verified and durable at the destination.
-    ``size`` is the size of the file in bytes, ``sent`` how many of them travelled, and ``digest`` its BLAKE3 hash
-    (empty if its content was not read).
+    ``size`` is the size of the file in bytes, ``sent`` how many of them travelled, ``holes`` how many were left out as
+    holes, and ``digest`` its BLAKE3 hash (empty if its content was not read).
     ``stored_as`` is its name at the destination, if that is another one: a numbered one, since its own was taken.
     A symlink has a ``target``, no digest, and counts as 0 bytes.
     """
@@ -146,6 +146,7 @@ class Finished(Shown):
     removed: bool
     stored_as: bytes = b""
     target: bytes | None = None
+    holes: int = 0
 
 
 @frozen(eq=False, repr=False)

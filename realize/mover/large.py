@@ -67,7 +67,7 @@ class _OldVersionChanged(SideError):
 
 
 def _beginning(pieces: Sequence[Piece], most: int, *, takes_holes: bool) -> list[Piece]:
-    """The first of these pieces, for which no more than ``most`` bytes have to be sent: none for holes that are taken."""
+    """The first pieces, of which at most ``most`` bytes have to be sent: none of holes, if the writer takes them."""
     allowed: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, Hole) and takes_holes:
@@ -136,7 +136,7 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             stored = evolve(stored, how=Committed.RENAMED, number=0 if work.sent is None else work.sent.number)
         if stored.how is Committed.SKIPPED:
             return Finished(path, reader.version.size, sending.sent, How.SKIPPED, sending.digest, removed=False)
-        return await _remove(work, path, reader, stored, sent=sending.sent, digest=sending.digest)
+        return await _remove(work, path, reader, stored, sent=sending.sent, digest=sending.digest, holes=sending.holes)
     finally:
         reader.close()
 
@@ -216,6 +216,7 @@ async def _remove(
     sent: int,
     digest: bytes,
     stored_as: bytes = b"",
+    holes: int = 0,
 ) -> Finished:
     """Record a file as arrived, and remove it at the source if asked to; ``stored`` is None if it was there already.
 
@@ -226,7 +227,7 @@ async def _remove(
     if stored is not None and stored.number:
         stored_as = numbered(path, stored.number)
     recorded = [Arrived(path, reader.version.size, digest, how, stored_as)]
-    there = Finished(path, reader.version.size, sent, how, digest, removed=False, stored_as=stored_as)
+    there = Finished(path, reader.version.size, sent, how, digest, removed=False, stored_as=stored_as, holes=holes)
     try:
         [refused] = await remove_arrived(work, recorded, [Removal(path, reader.version)])
     except Exception as error:

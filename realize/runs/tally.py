@@ -64,6 +64,8 @@ class Tally(_Counts):
     found_files: int = 0
     found_bytes: int = 0
     removed: int = 0
+    hole_bytes: int = 0
+    """How many bytes of the files that were sent did not travel because they are holes."""
     failed: int = 0
     steps: int = 0
     """Grows with all lasting progress: files that end, and parts of others that the destination turns out to keep."""
@@ -161,6 +163,7 @@ class Tally(_Counts):
     def _finished(self, event: Finished) -> None:
         self._ended(event.path)
         self.removed += event.removed
+        self.hole_bytes += event.holes
         still_there = not event.removed and event.how is not How.GONE
         for count in (self, self._recounted) if still_there else (self,):
             count.finished[event.how] += 1

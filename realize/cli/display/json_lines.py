@@ -80,6 +80,7 @@ class JsonLines:
                 "arrived_bytes": tally.arrived_bytes,
                 "sent_bytes": tally.sent_bytes,
                 "links": tally.links,
+                "hole_bytes": tally.hole_bytes,
                 "removed": tally.removed,
                 "left": tally.left,
                 "held_back": tally.held_back,
@@ -118,13 +119,14 @@ def event_fields(event: Event) -> dict[str, Any] | None:
         case Unknown(path, size, _, how):
             there = None if how is None else how.name.lower()
             return {"event": "unknown", **path_fields(path), "size": size, "how": there}
-        case Finished(path, size, sent, how, digest, removed, stored_as, target):
+        case Finished(path, size, sent, how, digest, removed, stored_as, target, holes):
             return {
                 "event": "finished",
                 **path_fields(path),
                 **_target_fields(target),
                 "size": size,
                 "sent": sent,
+                "holes": holes,
                 "how": how.name.lower(),
                 "blake3": digest.hex() or None,
                 "removed": removed,

@@ -21,7 +21,8 @@ def closing_line(tally: Tally, seconds: float, *, remove: bool, dry_run: bool) -
         what += format_size(tally.planned_bytes)
     else:
         what = f"{'moved' if remove else 'copied'} {_files(tally.arrived)}, {format_size(tally.arrived_bytes)}"
-        what += f" ({format_size(tally.sent_bytes)} sent) in {seconds:.1f} s"
+        holes = f", {format_size(tally.hole_bytes)} in holes" if tally.hole_bytes else ""
+        what += f" ({format_size(tally.sent_bytes)} sent{holes}) in {seconds:.1f} s"
     if tally.destination:
         what += f", from {_origins(tally)} to {display_text(tally.destination)}"
     rest = (

@@ -69,8 +69,7 @@ class _Observing:
 
     def left_out(self, size: int) -> None:
         """See `StreamObserver`."""
-        if size:
-            self._watch.saved(Saved.HOLE, size)
+        self._watch.saved(Saved.HOLE, size)
 
 
 @define(eq=False, repr=False)

@@ -283,7 +283,8 @@ class ServedWrite:
         try:
             while pieces := await self._stream.read():
                 self._came += 1
-                self._observer.left_out(in_holes(pieces))
+                if holes := in_holes(pieces):
+                    self._observer.left_out(holes)
                 await self._lock.acquire()
                 try:
                     await writer.write(pieces)
@@ -482,7 +483,8 @@ class ServedRead:
         try:
             await self._stream.send(pieces)
         finally:
-            self._observer.left_out(self._stream.holes - before)
+            if holes := self._stream.holes - before:
+                self._observer.left_out(holes)
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """Await the reader's answer; count its failure."""
