@@ -18,7 +18,7 @@ def next_content(fd: int, offset: int, end: int) -> int:
     Where the file system tells nothing of holes, and at the end of the file, it is ``offset``.
     """
     try:
-        return min(os.lseek(fd, offset, os.SEEK_DATA), end)
+        return max(offset, min(os.lseek(fd, offset, os.SEEK_DATA), end))
     except OSError as error:
         # The rest is one hole, if there is a rest: the file may have become shorter.
         return max(offset, min(os.lseek(fd, 0, os.SEEK_END), end)) if error.errno == errno.ENXIO else offset
@@ -27,9 +27,10 @@ def next_content(fd: int, offset: int, end: int) -> int:
 def next_hole(fd: int, offset: int, end: int) -> int:
     """Return where the content ends that begins at ``offset``, ``end`` at most."""
     try:
-        return min(os.lseek(fd, offset, os.SEEK_HOLE), end)
+        found = os.lseek(fd, offset, os.SEEK_HOLE)
     except OSError:
         return end
+    return min(found, end) if found > offset else end
 
 
 def holes_are_sure(fd: int) -> bool:

@@ -104,7 +104,7 @@ class SourceFile(Shown):
                     refuse_written(fd, path)
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
                 size = status.st_size
-                content = next_hole(fd, 0, size)
+                content = next_hole(fd, 0, size) if next_content(fd, 0, size) == 0 else 0
                 allocated = min(size, status.st_blocks * 512) if content < size else None
                 version, attributes = version_of(status), attributes_of(status)
                 return cls(location, path, Handle(fd), version, attributes, unlinked, content, allocated)
