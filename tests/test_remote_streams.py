@@ -128,7 +128,16 @@ class Asking(Pair):
         """Open a file to write."""
         self.told = []
         opening = RemoteWriter.open(
-            self.client, 7, b"f", size, OnConflict.FAIL, lambda *how: self.told.append(how), True, replaces, Transit()
+            self.client,
+            7,
+            b"f",
+            size,
+            OnConflict.FAIL,
+            lambda *how: self.told.append(how),
+            True,
+            replaces,
+            None,
+            Transit(),
         )
         self.opening = Deferred.fromCoroutine(opening)
         self.writer = self.ask(self.opening)

@@ -55,11 +55,14 @@ class Jobs:
         running = Deferred.fromCoroutine(job())
         self._running.add(running)
 
-        def ended(result: object) -> None:
+        def _fail(failure: Failure) -> None:
             self._running.discard(running)
-            if isinstance(result, Failure):
-                # Before the slot is given back: the next job must not start.
-                self._failed(result)
+            # Before the slot is given back: the next job must not start.
+            self._failed(failure)
+            ended(None)
+
+        def ended(_: None) -> None:
+            self._running.discard(running)
             try:
                 slots.release()
             except Exception:  # noqa: BLE001 -- treated like a failure of the job, so that waiters do not wait for ever
@@ -71,7 +74,7 @@ class Jobs:
                     # One at a time: one waiter may cancel another.
                     self._waiting.pop(0).callback(None)
 
-        running.addBoth(ended)
+        running.addCallbacks(ended, _fail)
 
     async def drained(self) -> None:
         """Wait until no job is running; raises the error of the first job that failed."""
