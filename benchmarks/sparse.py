@@ -65,6 +65,7 @@ def prepare(workload: str, source: Path, target: Path, size: int, content: int) 
         write_sparse(target / "disk.img", size, content)
     if workload == "delta":
         write_sparse(target / "disk.img", size, content, differs=True)
+        os.utime(target / "disk.img", (0, 0))  # else rsync takes it for the same
     if workload == "resumed":
         partial = leave_partial(target, "disk.img", b"")
         write_sparse(partial, size, content)
