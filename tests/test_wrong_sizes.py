@@ -44,7 +44,7 @@ def claim(monkeypatch):
             return status
 
         def times(found):
-            return {name: getattr(found, name) for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns")}
+            return {name: getattr(found, name) for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blocks")}
 
         for name in ("stat", "fstat"):
             monkeypatch.setattr(os, name, claiming(getattr(os, name)))
