@@ -333,10 +333,10 @@ class MemoryStore:
         return entries
 
     @shielded
-    async def examine(self, paths: Sequence[bytes]) -> Examined:
+    async def examine(self, paths: Sequence[bytes], *, links: bool = False) -> Examined:
         """Say what a listing has."""
         self.take_fault("examine", b"")
-        there = {entry.path: entry for entry in self._entries()}
+        there = {entry.path: entry for entry in self._entries(links=links)}
         answers = [self._one("examine", path, self._examine, path, there) for path in paths]
         found = [NotFound(str(each)) if isinstance(each, Conflict) else each for each in answers]
         return Examined(found, self.now_ns())

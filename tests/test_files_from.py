@@ -155,7 +155,7 @@ def test_what_was_moved_is_not_missed_when_the_run_comes_back():
     source, names = MemoryStore({b"a": b"1"}), wanted(b"a", b"no")
     listed = []
     for _ in range(2):
-        listing = NamedListing(source, names)
+        listing = NamedListing(source, names, links=False)
         found = []
         listing.next_page().addCallback(found.extend)
         listed.append([(each.path, each.kind) for each in found])
@@ -168,7 +168,7 @@ def test_pages_are_small():
     """So a long list takes no memory."""
     names = wanted(*(b"%04d" % number for number in range(PAGE_NAMES + 1)))
     store = MemoryStore({b"%04d" % number: b"" for number in range(PAGE_NAMES + 1)})
-    listing, sizes = NamedListing(store, names), []
+    listing, sizes = NamedListing(store, names, links=False), []
     while not sizes or sizes[-1]:
         listing.next_page().addCallback(lambda page: sizes.append(len(page)))
 
@@ -180,7 +180,7 @@ def test_a_failed_look_up_ends_the_listing():
     store = MemoryStore({b"a": b""})
     store.fail_next["examine", b""] = ConnectionFailed("lost")
     failures = []
-    NamedListing(store, wanted(b"a")).next_page().addErrback(lambda failure: failures.append(failure.type))
+    NamedListing(store, wanted(b"a"), links=False).next_page().addErrback(lambda failure: failures.append(failure.type))
 
     assert [ConnectionFailed] == failures
 
@@ -217,3 +217,24 @@ def test_in_all_directions(site, tmp_path):
     assert ["a b", "sub/c"] == [
         str(path.relative_to(tmp_path / "there")) for path in sorted((tmp_path / "there").rglob("*")) if path.is_file()
     ]
+
+
+def test_a_named_symlink_is_moved_only_with_links(site, tmp_path):
+    """Without the option it is left, as in a walk; here, to a daemon and from one."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "l").symlink_to("f")
+    (tmp_path / "list").write_text("l\n")
+    named = ["--files-from", tmp_path / "list"]
+
+    left = site.realize("move", *named, tmp_path / "src", "hostb::inbox")
+    assert "symlink" in left.stderr
+    assert ["l"] == os.listdir(tmp_path / "src")
+
+    for source, destination in (
+        (tmp_path / "src", "hostb::inbox"),
+        ("hostb::inbox", tmp_path / "back"),
+        (tmp_path / "back", tmp_path / "there"),
+    ):
+        assert 0 == site.realize("move", "--links", *named, source, destination).returncode
+    assert "f" == os.readlink(tmp_path / "there" / "l")
+    assert [] == [*os.listdir(tmp_path / "src"), *os.listdir(site.inbox), *os.listdir(tmp_path / "back")]

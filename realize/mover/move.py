@@ -210,7 +210,7 @@ class Move:
             # Without names, nothing that looks them up is loaded.
             from realize.mover.named import NamedListing
 
-            return NamedListing(self.work.source, self.work.names)
+            return NamedListing(self.work.source, self.work.names, links=self.work.options.links)
         options = self.work.options
         return self.work.source.walk(
             avoid=self.avoid,

@@ -25,14 +25,16 @@ class NamedListing:
 
     A name of a directory is listed as left, and one of nothing as unreadable, unless it was there when it was looked up
     before: then this run has moved it, before a connection was lost.
+    A symlink is listed as one with ``links``, else as left.
     """
 
     held: Final = 0
 
-    def __init__(self, store: IStore, names: Names) -> None:
+    def __init__(self, store: IStore, names: Names, *, links: bool) -> None:
         self.now_ns = sys.maxsize
         self._store = store
         self._names = names
+        self._links = links
         self._position = 0
         self._number = 0
         """How many names were looked up."""
@@ -67,7 +69,7 @@ class NamedListing:
             wanted += [(each, False) for each in inside if each not in self._inside]
             self._inside = inside
             wanted.append((name, True))
-        examined = await self._store.examine([path for path, _ in wanted])
+        examined = await self._store.examine([path for path, _ in wanted], links=self._links)
         self.now_ns = examined.now_ns
         page: list[Entry] = []
         for (path, named), found in zip(wanted, examined.entries, strict=True):

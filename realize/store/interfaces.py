@@ -217,8 +217,8 @@ class IStore(Interface):
         Symlinks are `realize.values.Kind.LINK` with ``links``, else they are among what is left alone.
         """
 
-    def examine(paths: Sequence[bytes]) -> Deferred[Examined]:
-        """Return for each of these names the entry that a listing would have, or an error.
+    def examine(paths: Sequence[bytes], *, links: bool = False) -> Deferred[Examined]:
+        """Return for each of these names the entry that a listing would have, or an error; ``links`` is as for `walk`.
 
         A directory comes without its contents, and what does not exist gives `realize.errors.NotFound`.
         """

@@ -269,10 +269,15 @@ class Examine(RealizeCommand):
     """Say what these names stand for, as a listing would.
 
     The requester sends it, to whoever has the capability `EXAMINE`; needs ``read``.
+    ``links`` is as for `Walk`.
     ``now`` is the clock of the responder before it looked, in nanoseconds since the epoch.
     """
 
-    arguments: ClassVar[list[tuple[bytes, Any]]] = [(b"handle", _number()), (b"paths", Packed(packing.PATHS))]
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"paths", Packed(packing.PATHS)),
+        (b"links", Flag(optional=True)),
+    ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"examined", Packed(packing.EXAMINED_ENTRIES)), (b"now", Number())]
 
 

@@ -160,13 +160,13 @@ class RemoteStore:
         )
 
     @cancellable
-    async def examine(self, paths: Sequence[bytes]) -> Examined:
+    async def examine(self, paths: Sequence[bytes], *, links: bool = False) -> Examined:
         """See `IStore`."""
         self._require(commands.EXAMINE, "to look up files by their names")
         times: list[int] = []
 
         def ask(pack: list[bytes]) -> Deferred[list[Entry | RealizeError]]:
-            asked = self._call(commands.Examine, paths=pack)
+            asked = self._call(commands.Examine, paths=pack, links=links or None)
             return asked.addCallback(noted).addCallback(listed, "examined", len(pack))
 
         def noted(answer: dict[str, Any]) -> dict[str, Any]:

@@ -228,10 +228,10 @@ class LocalStore:
         return listing
 
     @shielded
-    async def examine(self, paths: Sequence[bytes]) -> Examined:
+    async def examine(self, paths: Sequence[bytes], *, links: bool = False) -> Examined:
         """See `IStore`."""
         now_ns = self._clock.now_ns()
-        entries: list[Entry | RealizeError] = await self._while_open(examine_batch, self._location, paths)
+        entries: list[Entry | RealizeError] = await self._while_open(examine_batch, self._location, paths, links)
         return Examined(entries, now_ns)
 
     @shielded

@@ -368,13 +368,17 @@ def examine(directory_fd: int, directory: tuple[bytes, ...], name: bytes, path: 
     return WalkEntry(path, directory, name, status, partial=partial)
 
 
-def examine_batch(location: RootedLocation, paths: Sequence[bytes]) -> list[Entry | RealizeError]:
+def examine_batch(
+    location: RootedLocation,
+    paths: Sequence[bytes],
+    links: bool,  # noqa: FBT001 -- what runs in a thread is called like this
+) -> list[Entry | RealizeError]:
     """Return what a listing would have under each of these names, or an error; not following symlinks."""
     with location.tree() as tree:
-        return [_examined(location, tree, path) for path in paths]
+        return [_examined(location, tree, path, links=links) for path in paths]
 
 
-def _examined(location: RootedLocation, tree: Tree, path: bytes) -> Entry | RealizeError:
+def _examined(location: RootedLocation, tree: Tree, path: bytes, *, links: bool) -> Entry | RealizeError:
     try:
         if not location.root.served and location.is_own(path):
             return Entry(path, Kind.LEFT, note=OWN_NOTE)
@@ -384,7 +388,9 @@ def _examined(location: RootedLocation, tree: Tree, path: bytes) -> Entry | Real
         return NotFound(str(error))
     except RealizeError as error:
         return error
-    return NotFound(f"{display_name(path)}: there is no such file") if found is None else entry_of(found)
+    if found is None:
+        return NotFound(f"{display_name(path)}: there is no such file")
+    return entry_of(found, links=links)
 
 
 def entry_of(found: WalkEntry, *, partials: bool = False, links: bool = False) -> Entry:

@@ -329,9 +329,14 @@ class DirectoryResponders(amp.CommandLocator):
     # Many files at once.
 
     @commands.Examine.responder
-    async def _examine(self, handle: int, paths: list[bytes]) -> dict[str, Any]:
+    async def _examine(
+        self,
+        handle: int,
+        paths: list[bytes],
+        links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+    ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
-        examined = await opened.store.examine(paths)
+        examined = await opened.store.examine(paths, links=bool(links))
         return {"examined": examined.entries, "now": examined.now_ns}
 
     @commands.Describe.responder
