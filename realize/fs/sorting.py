@@ -25,7 +25,7 @@ MAX_SORTED_RUNS: Final = 64
 
 _BUFFER_BYTES: Final = 64 << 10
 _RECORD_OVERHEAD_BYTES: Final = 64
-_LENGTH: Final = struct.Struct("!I")
+_PREFIX: Final = struct.Struct("!I")
 
 
 class SortedRecords:
@@ -47,7 +47,7 @@ class SortedRecords:
             found = [record for record, _ in zip(_read(self._records), range(most), strict=False)]
         except OSError as error:
             raise _failed(error) from error
-        return found, position + sum(len(record) + _LENGTH.size for record in found)
+        return found, position + sum(len(record) + _PREFIX.size for record in found)
 
     def close(self) -> None:
         """Free the space; nothing can be read any more."""
@@ -121,7 +121,7 @@ def _written(records: Iterable[bytes]) -> IO[bytes]:
         raise _failed(error) from error
     try:
         for record in _unique(records):
-            file.write(_LENGTH.pack(len(record)))
+            file.write(_PREFIX.pack(len(record)))
             file.write(record)
         file.flush()
     except BaseException as error:
@@ -133,8 +133,8 @@ def _written(records: Iterable[bytes]) -> IO[bytes]:
 
 
 def _read(file: IO[bytes]) -> Iterator[bytes]:
-    while length := file.read(_LENGTH.size):
-        yield file.read(_LENGTH.unpack(length)[0])
+    while length := file.read(_PREFIX.size):
+        yield file.read(_PREFIX.unpack(length)[0])
 
 
 def _directory() -> str:
