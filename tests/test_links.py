@@ -174,6 +174,18 @@ async def test_the_configuration_decides(root, behind, policy, inside, outside):
     assert [name for name, how in ((b"in", inside), (b"out", outside)) if how is Linked.CREATED] == given_away
 
 
+@pytest.mark.parametrize("policy", [INSIDE, NONE])
+async def test_a_refusal_gives_no_target_away(root, behind, policy):
+    """A peer is told that a symlink leads outside, and not where: that says what is there."""
+    store = await opened(root, link_policy=LinkPolicy(gives=policy))
+    behind.plant_link(b"out", b"/home/alice/secret")
+
+    [refused] = await store.read_links([b"out"])
+
+    assert LinkRefused is type(refused)
+    assert "secret" not in str(refused)
+
+
 async def test_a_directory_above_may_be_no_symlink(root, behind):
     """Neither here nor anywhere else is one followed."""
     os.mkdir(os.path.join(root, b"d"))

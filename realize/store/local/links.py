@@ -149,8 +149,10 @@ def _judge(
         raise BadName(f"{display_name(path)}: {error}") from None
     depth = len(directory) if location.root.served else len(directory) - len(location.base)
     if policy is Links.INSIDE and names.leads_outside(target, depth):
-        where = "the directory" if gives else "the destination"
-        raise LinkRefused(f"{display_name(path)}: its target {display_name(target)} may lead out of {where}")
+        if gives:
+            # Not where it leads: that is what must not be given away.
+            raise LinkRefused(f"{display_name(path)}: its target may lead out of the directory")
+        raise LinkRefused(f"{display_name(path)}: its target {display_name(target)} may lead out of the destination")
 
 
 @frozen(eq=False, repr=False)
