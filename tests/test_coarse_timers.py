@@ -74,3 +74,23 @@ def test_a_call_that_fails_does_not_keep_others_from_being_made(clock, monkeypat
 
     assert ["next"] == made
     assert [ZeroDivisionError] == logged
+
+
+def test_want_of_memory_does_not_stop_the_timer(clock, monkeypatch):
+    """All connections of a daemon hang on it; what was not served is served next, with what comes later."""
+
+    def no_memory(*_):
+        raise MemoryError
+
+    timers, made = CoarseTimers(clock), []
+    for delay in (1, 1, 5):
+        timers.callLater(delay, lambda delay=delay: made.append(delay))
+    with monkeypatch.context() as patch:
+        patch.setattr(coarse_timers, "next", no_memory, raising=False)
+        with pytest.raises(MemoryError):
+            clock.advance(2)
+    clock.pump([1.0] * 5)
+    timers.callLater(1, lambda: made.append("new"))
+    clock.advance(2)
+
+    assert [1, 1, 5, "new"] == made

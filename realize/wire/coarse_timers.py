@@ -76,16 +76,19 @@ class CoarseTimers:
 
     def _serve(self) -> None:
         self._timer, self._serving = None, True
-        now = self._clock.seconds() / STEP_S
-        for step in sorted(step for step in self._calls if step <= now):
-            # One at a time: what one of them does may cancel another.
-            while calls := self._calls.get(step):
-                call = next(iter(calls))
-                self.forget(call)
-                with _log.failuresHandled("while a timer went off"):
-                    call.function()
-        self._serving = False
-        self._arm()
+        try:
+            now = self._clock.seconds() / STEP_S
+            for step in sorted(step for step in self._calls if step <= now):
+                # One at a time: what one of them does may cancel another.
+                while calls := self._calls.get(step):
+                    call = next(iter(calls))
+                    with _log.failuresHandled("while a timer went off"):
+                        self.forget(call)
+                        call.function()
+        finally:
+            # Whatever fails here, such as for want of memory: without a timer, no connection is watched any more.
+            self._serving = False
+            self._arm()
 
 
 class CoarseCall:
