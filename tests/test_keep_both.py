@@ -90,6 +90,20 @@ def test_a_run_that_was_cut_off_before_the_removal_makes_no_second_copy(content)
 
 
 @SIZES
+@pytest.mark.parametrize("obstacle", ["directory", "symlink"])
+def test_nor_beside_what_is_no_file(content, obstacle):
+    """The next run looks among the numbered names then, too."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore()
+    destination.obstacles[b"x"] = obstacle
+    cut_off(source, destination)
+
+    [finished] = keeps(source, destination).of(Finished)
+
+    assert {b"x.1": content} == contents(destination)
+    assert (How.ALREADY_THERE, b"x.1", 0, True) == (finished.how, finished.stored_as, finished.sent, finished.removed)
+
+
+@SIZES
 def test_what_is_there_under_its_own_name_is_not_kept_twice(content):
     """As with every policy."""
     source, destination = MemoryStore({b"x": content}), MemoryStore({b"x": content})

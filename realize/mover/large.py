@@ -52,9 +52,10 @@ async def move_large(work: Work, listed: Entry, existing: Existing | None = None
     ``listed`` is what the file was when it was listed; it may have changed since.
     ``existing`` is what the destination said about the name, perhaps a while ago, if `decide` has not refused that.
     If it had a file then, it is asked again: otherwise the whole content might be sent before it turns out that this
-    file was replaced by another one meanwhile.
+    file was replaced by another one meanwhile.  The same holds for an obstacle, beside which the file may be already.
     """
-    known = existing if existing is not None and existing.final_size is None else None
+    free = existing is not None and existing.final_size is None and not existing.obstacle
+    known = existing if free else None
     try:
         return await _move(work, listed, known, deltas=True)
     except _OldVersionChanged:
