@@ -6,10 +6,11 @@ import os
 import threading
 
 import pytest
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 
 from realize.errors import ConnectionFailed, Interrupted, StorageError, UsageError
 from realize.fs.sorting import Sorter
+from realize.mover.allowance import Allowance
 from realize.mover.events import Failed, Finished, Left
 from realize.mover.filters import selection
 from realize.mover.named import PAGE_NAMES, NamedListing
@@ -159,9 +160,27 @@ def test_what_was_moved_is_not_missed_when_the_run_comes_back():
         found = []
         listing.next_page().addCallback(found.extend)
         listed.append([(each.path, each.kind) for each in found])
+        listing.next_page()
         source.files.clear()
 
     assert [[(b"a", Kind.FILE), (b"no", Kind.UNREADABLE)], []] == listed
+
+
+def test_what_was_looked_up_ahead_is_missed_when_the_run_comes_back():
+    """A page that waits for its turn when the connection is lost has not reported the names of nothing on it."""
+    files = {b"%04d" % number: b"x" for number in range(PAGE_NAMES)}
+    source, destination, names = MemoryStore(files), MemoryStore(), wanted(*files, b"no")
+    describing, lost = destination.describe, Deferred()
+    destination.describe = lambda _paths: lost
+    first = move.Trial(source, destination, names=names, allowance=Allowance(1 << 20))
+    lost.errback(ConnectionFailed("lost"))
+    assert isinstance(first.finish(), ConnectionFailed)
+    destination.describe = describing
+
+    again = move.moved(source, destination, names=names)
+
+    assert [b"no"] == [each.path for each in (*first.of(Failed), *again.of(Failed))]
+    assert {} == source.files
 
 
 def test_pages_are_small():

@@ -54,7 +54,10 @@ class Names(Protocol):
         """Fires with up to ``most`` names from a position on, 0 being the first, and the position after them."""
 
     def known(self, number: int) -> bool:
-        """Return whether the name of that number was asked about before, and remember that it was."""
+        """Return whether the name of that number was noted before."""
+
+    def note(self, number: int) -> None:
+        """Remember that there was a file of that name, or that it was reported that there is none."""
 
 
 class Sorting(Protocol):

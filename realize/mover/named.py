@@ -25,6 +25,8 @@ class NamedListing:
 
     A name of a directory is listed as left, and one of nothing as unreadable, unless it was there when it was looked up
     before: then this run has moved it, before a connection was lost.
+    One of nothing is listed once; a page counts as reported when the next one is asked for, so that what was looked up
+    ahead when a connection was lost is listed again.
     A symlink is listed as one with ``links``, else as left.
     """
 
@@ -38,6 +40,8 @@ class NamedListing:
         self._position = 0
         self._number = 0
         """How many names were looked up."""
+        self._missing: list[int] = []
+        """The numbers of those on the last page of which there is nothing."""
         self._inside: tuple[bytes, ...] = ()
         """The directories that the last name is in, the outermost first."""
         self._closed = False
@@ -47,6 +51,9 @@ class NamedListing:
         return Deferred.fromCoroutine(self._next_page())
 
     async def _next_page(self) -> list[Entry]:
+        for number in self._missing:
+            self._names.note(number)
+        self._missing.clear()
         while not self._closed:
             names, self._position = await self._names.read(self._position, PAGE_NAMES)
             if not names:
@@ -82,9 +89,12 @@ class NamedListing:
 
     def _named(self, path: bytes, found: Entry | RealizeError) -> Entry | None:
         number, self._number = self._number, self._number + 1
-        known = self._names.known(number)
         if isinstance(found, NotFound):
-            return None if known else Entry(path, Kind.UNREADABLE, note=_reason(found))
+            if self._names.known(number):
+                return None
+            self._missing.append(number)
+            return Entry(path, Kind.UNREADABLE, note=_reason(found))
+        self._names.note(number)
         if isinstance(found, RealizeError):
             return Entry(path, Kind.UNREADABLE, note=_reason(found))
         if found.kind is Kind.DIRECTORY:

@@ -40,12 +40,15 @@ class WantedNames:
 
     def known(self, number: int) -> bool:
         """See `realize.mover.interfaces.Names`."""
-        byte, bit = number >> 3, 1 << (number & 7)
+        byte = number >> 3
+        return byte < len(self._known) and bool(self._known[byte] & 1 << (number & 7))
+
+    def note(self, number: int) -> None:
+        """See `realize.mover.interfaces.Names`."""
+        byte = number >> 3
         if byte >= len(self._known):
             self._known.extend(bytes(byte + 1 - len(self._known)))
-        known = bool(self._known[byte] & bit)
-        self._known[byte] |= bit
-        return known
+        self._known[byte] |= 1 << (number & 7)
 
     def close(self) -> None:
         """Free the space that the names take up."""
