@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from realize.config import Config, DirectoryConfig, MoveConfig
 from realize.daemon.expiry import FIRST_EXPIRY_S, Housekeeping
 from realize.errors import AccessDenied, BadName, ConfigError, StorageError, UsageError, VersionMismatch
+from realize.fs import syscalls
 from realize.fs.names import BACKUP_MARK
 from realize.fs.stamps import Present
 from realize.keys import generate_identity
@@ -104,10 +105,34 @@ async def test_whenever_it_is_cut_off_the_old_file_is_there(root, behind, monkey
             continue
         stored = await replace(store, b"d/f", b"new", large=large)
         assert isinstance(stored, Stored)
-        assert (b"new", b"old") == (behind.content(b"d/f"), behind.content(b".backup/d/f"))
-        assert behind.content(b".backup/d/f.1") == (b"new" if places[0] == b"new" else None)
+        assert b"new" == behind.content(b"d/f")
+        kept = [behind.content(b".backup/d/" + name) for name in os.listdir(behind.at(b".backup/d"))]
+        assert sorted(kept) == ([b"new", b"old"] if places[0] == b"new" else [b"old"])
         await store.close()
     assert last > 3
+    await store.close()
+
+
+@SIZES
+async def test_an_old_backup_that_is_needed_again_is_not_removed_meanwhile(root, behind, monkeypatch, large):  # noqa: F811
+    """A commit was cut off long ago; while it is tried again, a check for old backups removes those that it saw."""
+    behind.plant(b"d/f", b"old")
+    store = await serving(root)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refused(errno.EIO))
+        assert isinstance(await outcome(store, large), StorageError)
+    assert b"old" == behind.content(b".backup/d/f")
+    sync = group_commit.fsync_directory
+
+    def expired_meanwhile(fd):
+        if behind.content(b"d/f") == b"old" and behind.content(b".backup/d/f") is not None:
+            os.unlink(behind.at(b".backup/d/f"))
+        sync(fd)
+
+    monkeypatch.setattr(group_commit, "fsync_directory", expired_meanwhile)
+    assert isinstance(await replace(store, b"d/f", b"new", large=large), Stored)
+
+    assert (b"new", b"old") == (behind.content(b"d/f"), behind.content(b".backup/d/f.1"))
     await store.close()
 
 
@@ -186,9 +211,9 @@ async def test_what_is_kept_makes_no_room(root, behind, monkeypatch):  # noqa: F
     behind.plant(b"f", b"old" * 1000)
     promised, promise = [], Headroom.promise
 
-    def noted(self, fd, status, *, size, replaced):
+    def noted(self, fd, device, *, replaced, **sizes):
         promised.append(replaced)
-        return promise(self, fd, status, size=size, replaced=replaced)
+        return promise(self, fd, device, replaced=replaced, **sizes)
 
     monkeypatch.setattr(Headroom, "promise", noted)
     for store in (await opened(root), await opened(root, backup_dir=b".backup")):
@@ -301,6 +326,21 @@ async def test_old_backups_are_removed_and_nothing_else(root, behind):  # noqa: 
     assert {(b"d/f", 3), (b"g", 3)} == set(expired(2 * DAY_NS))
     assert [b".backup", b".backup/" + BACKUP_MARK, b"d", b"d/f", b"g"] == behind.everything()
     assert (b"new", b"new") == (behind.content(b"d/f"), behind.content(b"g"))
+    await store.close()
+
+
+async def test_where_change_times_are_not_kept_backups_stay(root, behind, monkeypatch):  # noqa: F811 -- fixtures
+    """On FAT, a file that was renamed looks as old as before."""
+    store = await serving(root)
+    behind.plant(b"f", b"old")
+    await put(store, b"f", b"new")
+    monkeypatch.setattr(syscalls, "file_system", lambda _fd: 0x4D44)
+
+    location = locate(root, b"", root_identity(root))
+    assert [] == list(
+        expire_backups(location, BackupPlace((b".backup",)), DAY_NS, Present(time.time_ns() + 2 * DAY_NS))
+    )
+    assert b"old" == behind.content(b".backup/f")
     await store.close()
 
 

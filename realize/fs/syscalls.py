@@ -41,6 +41,7 @@ _NO_MODES: Final = frozenset(
         0x517B,  # SMB
     }
 )
+_NO_CHANGE_TIMES: Final = frozenset({0x4D44, 0x2011BAB0})  # FAT, exFAT
 _FUSE: Final = 0x65735546
 _9P: Final = 0x01021997
 _OLD_CONTENT: Final = frozenset({_FUSE, _9P})
@@ -148,6 +149,11 @@ def may_keep_old_content(fd: int) -> bool:
     FUSE does if its server lets it keep the cache when a file is opened, and the content changes but not the size.
     """
     return file_system(fd) in _OLD_CONTENT
+
+
+def keeps_change_times(fd: int) -> bool:
+    """Return whether the file system of ``fd`` remembers when a file was renamed."""
+    return file_system(fd) not in _NO_CHANGE_TIMES
 
 
 def renames_what_is_open(fd: int) -> bool:

@@ -28,7 +28,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_errors
 from realize.fs.stamps import Present
-from realize.fs.syscalls import NO_LINKS, FileStatus, fsync_directory, rename_noreplace
+from realize.fs.syscalls import NO_LINKS, FileStatus, fsync_directory, keeps_change_times, rename_noreplace
 from realize.fs.tree import Tree, holds_backups, identity_of
 from realize.numbered import numbered
 from realize.store.local.location import BackupPlace, Root, RootedLocation
@@ -107,11 +107,10 @@ def _named(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes
         try:
             os.link(name, kept, src_dir_fd=directory_fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
-            if _is(fd, kept, old):
-                return False  # from a commit that was cut off
             free = free_number(fd, name)
-            if free > 1 and _is(fd, numbered(name, free - 1), old):
-                return False
+            for cut_off in {kept, numbered(name, free - 1)}:
+                if _is(fd, cut_off, old) and _renewed(fd, cut_off, numbered(name, free)):
+                    return False
             number = free if free > number else number + 1
         except OSError as error:
             if error.errno not in NO_LINKS:
@@ -123,6 +122,18 @@ def _named(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes
             os.unlink(kept, dir_fd=fd)
             raise Busy(f"{display_name(path)}: was replaced there meanwhile")
     raise Busy(f"{display_name(path)}: the names of its backups are taken again and again")
+
+
+def _renewed(fd: int, kept: bytes, free: bytes) -> bool:
+    """Give a backup that a commit which was cut off has made another name; return False if one of the names changed.
+
+    The backup may be so old that somebody is about to remove it, by the name that it had.
+    """
+    try:
+        rename_noreplace(fd, kept, free)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    return True
 
 
 def _moved(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes) -> bool:
@@ -153,11 +164,12 @@ def expire_backups(
 
     Each step handles a page, and yields the path and size of what was removed; close the generator to stop early.
     The age is that of the change time: being set aside is the last thing that happens to a file.
+    Where change times are not kept, that cannot be known, and nothing is removed.
     Whatever is not below a directory with our mark is left alone.
     """
     with location.root.tree(backups=True) as tree:
         fd, there = tree.nearest(place.below)
-        if there != place.below or not holds_backups(fd):
+        if there != place.below or not holds_backups(fd) or not keeps_change_times(fd):
             return
         identity = tree.identity(place.below)
     root = Root(os.path.join(location.root.path, names.join(place.below)), identity, location.root.shown)
