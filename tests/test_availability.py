@@ -248,7 +248,7 @@ def config(tmp_path):
 def is_served(service, name):
     """Whether a peer can open that directory."""
     try:
-        service._make_store("camera", service.config.peers["camera"].rights, name, b"", None)
+        service._make_store("camera", service.config.peers["camera"].rights, name, b"", None, b"")
     except Unavailable as error:
         assert f"directory {name} is not there now: " in str(error)
         return False

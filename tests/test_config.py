@@ -218,7 +218,7 @@ def test_paths(folder, monkeypatch):
         ("dirs.inbox.path = 1979-05-27", "dirs.inbox.path: expected a path, not a date or time"),
         (
             'dirs.inbox = { path = "/", mode = 1 }',
-            "dirs.inbox.mode: unknown key; expected one of backup, backup_max_age, mount",
+            "dirs.inbox.mode: unknown key; expected one of backup, backup_max_age, links, mount",
         ),
         (
             'dirs.".in".path = "/"',

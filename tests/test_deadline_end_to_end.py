@@ -141,7 +141,7 @@ def test_a_failure_outranks_the_limit(site, tmp_path):
     plant(source, 6, small=3, large=1, large_size=20 * MIB)
     (site.inbox / ".hidden").mkdir()
 
-    done, _ = timed(site, "--throttle", "2M", "--max-duration", "2s", source, "hostb::inbox")
+    done, _ = timed(site, "--throttle", "2M", "--max-duration", "2s", "--on-conflict=fail", source, "hostb::inbox")
 
     assert 1 == done.returncode
     assert "--max-duration 2s reached" in done.stderr

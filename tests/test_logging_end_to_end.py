@@ -83,7 +83,13 @@ def test_a_run_can_be_reconstructed_from_the_daemons_log(site, tmp_path):
     runs = [
         site.realize("--key", tmp_path / "camera.key", *log, tmp_path / "1.log", source, "hostb::inbox"),
         site.realize("copy", *log, tmp_path / "2.log", _planted(tmp_path, "kept", b"kept"), "hostb::inbox"),
-        site.realize(*log, tmp_path / "3.log", _planted(tmp_path, "kept", b"another"), "hostb::inbox"),
+        site.realize(
+            "--on-conflict=replace",
+            *log,
+            tmp_path / "3.log",
+            _planted(tmp_path, "kept", b"another"),
+            "hostb::inbox",
+        ),
         site.realize(*log, tmp_path / "4.log", "hostb::inbox/d", back),
         site.realize("--key", tmp_path / "camera.key", *log, tmp_path / "5.log", "hostb::inbox", back),
     ]

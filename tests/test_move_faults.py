@@ -901,6 +901,7 @@ class Spans:
     def __init__(self, *hold, found=False):
         self.hold = hold
         self.found = found
+        self.takes_holes = True
         self.cuts = self.picks = self.written = 0
         self.most = 0
         self.held = []

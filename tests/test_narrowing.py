@@ -107,7 +107,7 @@ def test_a_root_that_cannot_be_looked_at_is_closed(root, monkeypatch, call, faul
     """The error is one of the root, by the name that it has for others."""
     location = locate(root, b"", identity_of(os.stat(root)), b"inbox")
 
-    def fails(*_):
+    def fails(*_, **__):
         raise fault
 
     with monkeypatch.context() as patch:

@@ -86,7 +86,7 @@ def test_a_store_says_where_it_is(age):
     command, question = asking.open(age=age)
     asking.client_wire.cut()
 
-    given = {"directory": "inbox", "base": b"base", "salt": b"salt", "age": age or None, "origin": None}
+    given = {"directory": "inbox", "base": b"base", "salt": b"salt", "age": age or None, "origin": None, "backup": None}
     assert (commands.OpenDirectory, {**given, "handle": asking.handle}) == (command, question)
     assert ([HERE], ("read", "write")) == (asking.where, asking.store.rights)
 

@@ -151,6 +151,9 @@ def test_what_the_rights_do_not_allow_is_refused_by_the_peer():
     served.client_wire.cut()
 
 
+WITHOUT_HOLES = tuple(each for each in commands.CAPABILITIES if each != commands.HOLES)
+
+
 class TestPeerWithoutHoles(TestRemoteStore):
     """One that knows no holes gets their zeros, and sends zeros."""
 
@@ -158,7 +161,7 @@ class TestPeerWithoutHoles(TestRemoteStore):
         """A store of a peer that does not say that it knows them, for one that does."""
         from twisted.internet import reactor
 
-        pair = Served(reactor, chunk=100_003, server_greeting=Greeting("server", (commands.DELTAS,)))
+        pair = Served(reactor, chunk=100_003, server_greeting=Greeting("server", WITHOUT_HOLES))
         self.pairs.append(pair)
         await pair.client.hello()
         return pair.store(), MemoryBehind(pair.memory)
@@ -171,7 +174,7 @@ class TestPeerOfOneWithoutHoles(TestRemoteStore):
         """A store of a peer that knows them, for one that does not say so."""
         from twisted.internet import reactor
 
-        pair = Served(reactor, chunk=100_003, client_greeting=Greeting("client", (commands.DELTAS,)))
+        pair = Served(reactor, chunk=100_003, client_greeting=Greeting("client", WITHOUT_HOLES))
         self.pairs.append(pair)
         await pair.client.hello()
         return pair.store(), MemoryBehind(pair.memory)

@@ -136,6 +136,7 @@ class Asking(Pair):
             lambda *how: self.told.append(how),
             True,
             replaces,
+            0,
             None,
             Transit(),
         )
@@ -545,7 +546,7 @@ def test_a_file_is_opened_to_be_written(asking, replaces):
     asking.answer(have=4)
 
     given = {"path": b"f", "size": 10, "policy": OnConflict.FAIL, "preserve": True, "replaces": replaces}
-    given["allocated"] = None
+    given |= {"number": None, "allocated": None}
     assert [(commands.OpenWrite, given)] == before
     assert ([4], True) == ([writer.have for writer in opened], opened[0].deltas)
 

@@ -158,7 +158,7 @@ class Serving(Served):
         given = {**EVERY[commands.OpenRead][1], "stream": reader.number, **options}
         results = self.ask(commands.OpenRead, handle=handle, **given)
         self.answer(reader)
-        assert [{"version": reader.version, "attributes": reader.attributes}] == results
+        assert [{"version": reader.version, "attributes": reader.attributes, "allocated": None}] == results
         return reader
 
 
@@ -588,7 +588,7 @@ def test_a_writer_is_opened_as_it_was_asked(serving, preserve, kept, replaces):
     serving.open()
     serving.writing(preserve=preserve, replaces=replaces)
 
-    assert [("open_writer", b"f", 10, OnConflict.FAIL, kept, replaces, 0)] == serving.memory.asked[1:]
+    assert [("open_writer", b"f", 10, OnConflict.FAIL, kept, replaces, 0, None)] == serving.memory.asked[1:]
 
 
 @pytest.mark.parametrize("removing", [None, True, False])

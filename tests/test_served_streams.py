@@ -35,6 +35,7 @@ class Late:
         self.have = have
         self.version = Version(1, 2, size, 4, 5)
         self.attributes = Attributes(1, 0o644)
+        self.allocated = None
         self.asked = []
         self.closed = 0
         self._waiting = deque()

@@ -165,7 +165,7 @@ def test_nothing_speaks_for_a_file_system_that_cannot_say(root, monkeypatch):
     class Location:
         root_fd = 0
 
-    assert small._anchor(Location()) is None
+    assert small.open_anchor(Location()) is None
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)

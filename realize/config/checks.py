@@ -29,6 +29,9 @@ T = TypeVar("T")
 MIN_MEMORY_BYTES: Final = 16 << 20
 """The smallest memory limit for peers that is accepted; with less, even a single large file would be slow."""
 
+MAX_BACKUP_DIR_CHARS: Final = 1000
+"""Length of the path of a directory for backups at most; what is kept there needs names of its own below it."""
+
 NAME_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What the name of a directory, a peer or a move must match as a whole."""
 
@@ -93,8 +96,9 @@ def as_path(value: object) -> str:
 def as_backup_dir(value: object) -> str:
     """The path of a directory inside another one, relative to that."""
     path = as_path(value)
-    components = [os.fsencode(each) for each in path.split("/")]
-    if any(each in {b"", b".", b".."} or len(each) > MAX_COMPONENT_BYTES for each in components) or len(path) > 1000:
+    components = path.split("/")
+    long = len(path) > MAX_BACKUP_DIR_CHARS or any(len(os.fsencode(each)) > MAX_COMPONENT_BYTES for each in components)
+    if long or any(each in {"", ".", ".."} for each in components):
         raise UsageError("expected a path inside the directory, and relative to it, such as .backup")
     return path
 

@@ -98,6 +98,16 @@ def _judge(path: bytes) -> tuple[bytes, ...]:
     return components
 
 
+def components(path: bytes) -> tuple[bytes, ...]:
+    """Return what stands between the slashes, of whatever path."""
+    return tuple(path.split(b"/"))
+
+
+def tidied(path: bytes) -> bytes:
+    """Return a path without the components that mean nothing: empty ones, and dots."""
+    return b"/".join(each for each in path.split(b"/") if each not in {b"", b"."})
+
+
 def join(components: tuple[bytes, ...]) -> bytes:
     """Return the name that `judge` splits into these components."""
     return b"/".join(components)

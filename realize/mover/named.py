@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from realize.errors import NotFound, RealizeError
+from realize.mover.ancestors import ancestors
 from realize.mover.interfaces import Names
 from realize.store.interfaces import IListing, IStore
 from realize.values import Entry, Kind
@@ -72,7 +73,7 @@ class NamedListing:
         wanted: list[tuple[bytes, bool]] = []
         """What to look up, and whether it is a name rather than a directory that one is in."""
         for name in names:
-            inside = tuple(_above(name))
+            inside = tuple(ancestors(name))
             wanted += [(each, False) for each in inside if each not in self._inside]
             self._inside = inside
             wanted.append((name, True))
@@ -100,11 +101,6 @@ class NamedListing:
         if found.kind is Kind.DIRECTORY:
             return Entry(path, Kind.LEFT, note=DIRECTORY_NOTE)
         return found
-
-
-def _above(name: bytes) -> list[bytes]:
-    components = name.split(b"/")
-    return [b"/".join(components[:depth]) for depth in range(1, len(components))]
 
 
 def _reason(error: RealizeError) -> str:

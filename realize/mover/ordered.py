@@ -13,6 +13,7 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from realize.mover.ancestors import ancestors
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Sorting
 from realize.store.interfaces import IListing
@@ -137,11 +138,11 @@ def _entries(record: bytes) -> list[Entry]:
     """The file of a record, behind the directories that it is in, the outermost first."""
     path, rest = record[_KEY.size :].split(b"\0", 1)
     size, mtime_ns = _FILE.unpack_from(rest)
-    components = path.split(b"/")
-    entries = []
     # Directories that no listing has told of, such as those above a name, are missing at the outer end.
     known = list(_DIRECTORY.iter_unpack(rest[_FILE.size :]))
-    first = len(components) - len(known)
-    for depth, (directory_ns, mode) in enumerate(known, first):
-        entries.append(Entry(b"/".join(components[:depth]), Kind.DIRECTORY, mtime_ns=directory_ns, mode=mode))
+    above = ancestors(path)
+    entries = [
+        Entry(directory, Kind.DIRECTORY, mtime_ns=directory_ns, mode=mode)
+        for directory, (directory_ns, mode) in zip(above[len(above) - len(known) :], known, strict=True)
+    ]
     return [*entries, Entry(path, Kind.FILE, size, mtime_ns)]

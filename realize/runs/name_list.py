@@ -52,7 +52,7 @@ def read_names(path: str, *, from0: bool, should_stop: Callable[[], bool]) -> So
 def _name_of(line: bytes) -> bytes:
     if line.startswith(b"/"):
         names.judge(line)  # which refuses it
-    name = b"/".join(part for part in line.split(b"/") if part not in {b"", b"."})
+    name = names.tidied(line)
     if name:
         names.judge(name)
     return name

@@ -30,6 +30,7 @@ KINDS_OF_ERRORS: Final = MappingProxyType(
         "DENIED": "a right is missing",
         "INTERNAL": "an unexpected error; the log has more",
         "INTERRUPTED": "the run was interrupted",
+        "LINK_REFUSED": "a symlink leads where it may not lead",
         "NOT_FOUND": "something is not there",
         "NOT_REGULAR": "something that is no file has the name of one",
         "NO_SPACE": "no space left",

@@ -158,7 +158,7 @@ class RootedLocation(Shown):
 
     def is_own(self, path: bytes) -> bool:
         """Whether a name is that of something that belongs to Realize itself; `split` refuses it."""
-        return bool(self.root.own) and is_own(self.root.own, self.base + tuple(path.split(b"/")))
+        return bool(self.root.own) and is_own(self.root.own, self.base + names.components(path))
 
     def where(self, salt: bytes, now_ns: int) -> Where:
         """Return what the location is now, and the identity tokens of it and the directories above it."""

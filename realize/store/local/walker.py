@@ -428,7 +428,7 @@ def entry_of(found: WalkEntry, *, partials: bool = False, links: bool = False) -
 def _holds_backups(directory_fd: int, name: bytes) -> bool:
     """Return whether a directory is one of backups, which nobody lists."""
     try:
-        os.stat(name + b"/" + names.BACKUP_MARK, dir_fd=directory_fd, follow_symlinks=False)
+        os.stat(names.join((name, names.BACKUP_MARK)), dir_fd=directory_fd, follow_symlinks=False)
     except OSError:
         return False
     return True
