@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from attrs import evolve
 
 from realize.errors import BadName
 from realize.fs.own_files import OwnFiles, is_own
 from realize.fs.tree import identity_of
 from realize.store.local import location
-from realize.store.local.location import locate
+from realize.store.local.links import LinkPolicy
+from realize.store.local.location import BackupPlace, Backups, locate
 from realize.store.local.looks import Looking
 from realize.store.local.store import LocalStore, root_identity
-from realize.values import Directory, Entry, Existing, Kind, Vacant
+from realize.values import (
+    Directory,
+    Entry,
+    Existing,
+    Kind,
+    Linked,
+    Links,
+    OnConflict,
+    Siblings,
+    Sized,
+    Stored,
+    Symlink,
+    Vacant,
+)
 from tests.local_stores import SALT, at_once, behind, every_method, opened, put, root
 from tests.processes import ENVIRONMENT, Site, start_daemon, wait_for
-from tests.store_helpers import failure, listed
+from tests.store_helpers import failure, listed, small_file
 
 __all__ = ["behind", "root"]
 
@@ -243,3 +259,85 @@ def test_a_daemon_lets_nobody_replace_its_own_files(daemon, tmp_path):
     assert len(OWN_OF_DAEMON) == pushed.stderr.count(": belongs to Realize itself")
     evil = [name for name in os.listdir(daemon.folder) if (daemon.folder / name).is_file()]
     assert ["other"] == [name for name in evil if (daemon.folder / name).read_text() == "evil"]
+
+
+@pytest.mark.parametrize("backup_dir", [b"state", b"state/deeper"])
+async def test_backups_do_not_go_where_our_own_files_are(behind, root, own, backup_dir):
+    """Else a peer would put a state of its making there: what it replaces, under the name that it had."""
+    behind.plant(b"night.json", b"evil")
+    own.add(os.fsdecode(root + b"/state"))
+    known = root_identity(root)
+
+    error = await failure(opened(root, root_identity=known, backup_dir=backup_dir))
+    everywhere = await opened(root, root_identity=known, backups=Backups(BackupPlace((b"old",))))
+    own.add(os.fsdecode(root + b"/old"))
+    answer = await put(everywhere, b"night.json", b"new")
+
+    assert isinstance(error, BadName)
+    assert isinstance(answer, BadName)
+    assert b"evil" == behind.content(b"night.json")
+    assert not os.path.exists(root + b"/state")
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["link", "rename"])
+async def test_a_backup_does_not_get_the_name_of_an_own_file(behind, root, own, monkeypatch, links):
+    """A manifest that is made later, in a directory that is empty until then."""
+    if not links:
+        monkeypatch.setattr(os, "link", behind_no_links)
+    behind.plant(b"moved.jsonl", b"evil")
+    for name in (b"/old/moved.jsonl", b"/old/moved.1.jsonl"):
+        own.add(os.fsdecode(root + name))
+    store = await opened(root, root_identity=root_identity(root), backup_dir=b"old")
+
+    for content in (b"new", b"newer"):
+        assert isinstance(await put(store, b"moved.jsonl", content), Stored)
+
+    kept = {name: behind.content(b"old/" + name) for name in os.listdir(root + b"/old") if name.startswith(b"moved")}
+    assert {b"moved.2.jsonl": b"evil", b"moved.3.jsonl": b"new"} == kept
+
+
+def behind_no_links(*_arguments, **_options):
+    """As where there are no hard links."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+async def test_no_number_leads_to_an_own_file(behind, root, own):
+    """Neither one that a peer asks for, nor one that is free; and nobody learns the size of what has it."""
+    behind.plant(b"moved.jsonl", b"data")
+    behind.plant(b"moved.2.jsonl", b"ours")
+    for name in (b"/moved.1.jsonl", b"/moved.2.jsonl"):
+        own.add(os.fsdecode(root + name))
+    store = await opened(root, root_identity=root_identity(root))
+
+    [siblings] = await store.siblings([Sized(b"moved.jsonl", 4)])
+    file = small_file(b"moved.jsonl", b"evil")
+    [asked] = await store.put_small([evolve(file, number=1)], OnConflict.RENAME)
+    [free] = await store.put_small([file], OnConflict.RENAME)
+
+    assert Siblings(3) == siblings
+    assert isinstance(asked, BadName)
+    assert 3 == free.number
+    assert not os.path.exists(root + b"/moved.1.jsonl")
+
+
+async def test_no_symlink_stands_above_an_own_file(behind, root, own):
+    """We would follow it to where others may read and write."""
+    own.add(os.fsdecode(root + b"/out/deep/moved.jsonl"))
+    policy = LinkPolicy(Links.INSIDE, Links.INSIDE)
+    store = await opened(root, root_identity=root_identity(root), link_policy=policy)
+    links = [Symlink(path, b"inbox", None) for path in (b"out", b"out/deep", b"out/other")]
+
+    for trial in (True, False):
+        answers = await store.put_links(links, OnConflict.FAIL, trial=trial)
+        assert [BadName, BadName, Linked] == [type(answer) for answer in answers]
+
+
+async def test_what_becomes_ours_is_ours_at_once(behind, root, own):
+    """A reload names another manifest while peers are connected."""
+    behind.plant(b"moved.jsonl", b"ours")
+    store = await opened(root, root_identity=root_identity(root))
+
+    own.add(os.fsdecode(root + b"/moved.jsonl"))
+
+    [described] = await store.describe([b"moved.jsonl"])
+    assert isinstance(described, BadName)

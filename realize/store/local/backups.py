@@ -67,6 +67,7 @@ def make_backup_directory(tree: Tree, below: tuple[bytes, ...]) -> None:
 def prepare(location: RootedLocation) -> None:
     """Make the backup directory of a location, if it has one, before anybody else puts something in its place."""
     if location.backups is not None:
+        location.root.refuse_own(location.backups.below)
         with location.root.tree(private_below=0, backups=True) as tree:
             make_backup_directory(tree, location.backups.below)
 
@@ -84,38 +85,42 @@ def set_aside(
 
     ``sync`` makes directories durable, and all above them.
     Returns whether it has lost its own name by that.
-    Raises `Busy` if it was replaced meanwhile, and `StorageError` if there can be no backup: then nothing may be
-    replaced.
+    Raises `Busy` if it was replaced meanwhile, and `StorageError` if there can be no backup, or `BadName` if its place
+    belongs to Realize itself: then nothing may be replaced.
     """
     path = names.join((*directory, name))
+    there = place.of(directory)
+    root.refuse_own(there)
     with root.tree(private_below=0, backups=True) as tree:
         make_backup_directory(tree, place.below)
-        there = place.of(directory)
         fd = tree.directory(there, create=True)
         with storage_errors(path, Deed.COMMIT):
-            moved = _named(directory_fd, name, fd, old, path)
+            moved = _named(directory_fd, name, fd, old, path, root.own_names(there))
         for failure in sync(tree, [there]).values():
             raise failure
     return moved
 
 
-def _named(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes) -> bool:
-    """Give the file a free name in the directory ``fd``, unless it has one; return whether that was taken from it."""
-    number = 0
+def _named(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes, spared: frozenset[bytes]) -> bool:
+    """Give the file a free name in the directory ``fd``, unless it has one; return whether that was taken from it.
+
+    The ``spared`` names count as taken.
+    """
+    number = free_number(fd, name, spared=spared) if name in spared else 0
     for _ in range(_NAMING_TRIES):
         kept = numbered(name, number)
         try:
             os.link(name, kept, src_dir_fd=directory_fd, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
-            free = free_number(fd, name)
+            free = free_number(fd, name, spared=spared)
             for cut_off in {kept, numbered(name, free - 1)}:
                 if _is(fd, cut_off, old) and _renewed(fd, cut_off, numbered(name, free)):
                     return False
-            number = free if free > number else number + 1
+            number = free if free > number else free_number(fd, name, number + 1, spared)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            return _moved(directory_fd, name, fd, old, path)
+            return _moved(directory_fd, name, fd, old, path, number, spared)
         else:
             if _is(fd, kept, old):
                 return False
@@ -136,15 +141,16 @@ def _renewed(fd: int, kept: bytes, free: bytes) -> bool:
     return True
 
 
-def _moved(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes) -> bool:
-    number = 0
+def _moved(
+    directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes, number: int, spared: frozenset[bytes]
+) -> bool:
     if not _is(directory_fd, name, old):
         raise Busy(f"{display_name(path)}: was replaced there meanwhile")
     for _ in range(_NAMING_TRIES):
         try:
             rename_noreplace(directory_fd, name, numbered(name, number), fd)
         except FileExistsError:
-            number = free_number(fd, name, number + 1)
+            number = free_number(fd, name, number + 1, spared)
         else:
             return True
     raise Busy(f"{display_name(path)}: the names of its backups are taken again and again")

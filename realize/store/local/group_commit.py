@@ -411,7 +411,8 @@ def _rename(tree: Tree, fd: int, file: Prepared) -> tuple[Committed, int]:
         else:
             return Committed.CREATED, 0
         if file.policy is OnConflict.RENAME:
-            return Committed.RENAMED, take_number(fd, file.partial, file.name, file.path, file.number)
+            spared = file.root.own_names(file.directory)
+            return Committed.RENAMED, take_number(fd, file.partial, file.name, file.path, file.number, spared)
         if file.policy is OnConflict.SKIP:
             return Committed.SKIPPED, 0
         if file.policy is OnConflict.FAIL:

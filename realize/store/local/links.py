@@ -54,7 +54,7 @@ from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.group_commit import note_arrivals, sync_directories
 from realize.store.local.headroom import Headroom
-from realize.store.local.location import RootedLocation
+from realize.store.local.location import RootedLocation, refused_as_own
 from realize.store.local.partial_marks import NOTE, refuse_ours
 from realize.store.local.permissions import check_put
 from realize.store.local.small_files import FSYNC_MAX_FILES, open_anchor
@@ -221,6 +221,10 @@ class Placing(Shown):
         directory, name = self.location.split(link.path)
         if names.is_temporary_link(name):
             raise BadName(f"{display_name(link.path)}: is the name of a {NOTE}")
+        place = (*directory, name)
+        if any(own[: len(place)] == place for own in self.location.root.own):
+            # It would lead us, who open these by their paths, to what others may read and replace.
+            raise refused_as_own(link.path)
         _judge(self.location, directory, link.path, link.target, self.takes, gives=False)
         return directory, name
 

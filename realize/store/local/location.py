@@ -56,10 +56,22 @@ class Root(Shown):
     served: bool = False
     """Whether it belongs to a daemon, whose peers wait for it if it is not there."""
     ancestors: Ancestors = field(factory=Ancestors, eq=False, repr=False)
-    own: frozenset[tuple[bytes, ...]] = field(
-        default=Factory(lambda self: OWN_FILES.below(self.identity), takes_self=True), eq=False, repr=False
-    )
-    """What is in it and belongs to Realize itself; see `realize.fs.own_files`."""
+
+    @property
+    def own(self) -> frozenset[tuple[bytes, ...]]:
+        """What is in it and belongs to Realize itself, as known by now; see `realize.fs.own_files`."""
+        return OWN_FILES.below(self.identity)
+
+    def own_names(self, directory: tuple[bytes, ...]) -> frozenset[bytes]:
+        """Return the names in a directory that belong to Realize itself, whether there is something or not."""
+        own = self.own
+        return frozenset(place[-1] for place in own if place[:-1] == directory) if own else frozenset()
+
+    def refuse_own(self, components: tuple[bytes, ...]) -> None:
+        """Raise `BadName` for what belongs to Realize itself."""
+        own = self.own
+        if own and is_own(own, components):
+            raise refused_as_own(names.join(components))
 
     def tree(self, private_below: int | None = None, *, backups: bool = False) -> Tree:
         """Open the root for one batch of work; see `Tree` for ``private_below`` and ``backups``.
@@ -152,7 +164,8 @@ class RootedLocation(Shown):
         if self.only is not None and (above or name != self.only):
             raise NotFound(f"{display_name(path)}: the location is the single file {display_name(self.only)}")
         directory = self.base + above
-        if self.root.own and is_own(self.root.own, (*directory, name)):
+        own = self.root.own
+        if own and is_own(own, (*directory, name)):
             raise refused_as_own(path)
         return directory, name
 
@@ -192,8 +205,7 @@ def locate(root: bytes, base: bytes, expected: Inode | None, shown: bytes | None
         located = _locate_freely(root, components)
     else:
         located = RootedLocation(Root(root, expected, shown or root, served=True), components)
-    if is_own(located.root.own, located.base):
-        raise refused_as_own(names.join(located.base))
+    located.root.refuse_own(located.base)
     return _narrow_to_file(located)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from realize.errors import Busy, NotFound, RealizeError
@@ -16,7 +16,7 @@ from realize.fs.oserrors import storage_error
 from realize.fs.syscalls import rename_noreplace
 from realize.fs.tree import Tree
 from realize.numbered import MAX_NAME_NUMBER, numbered
-from realize.store.local.location import RootedLocation
+from realize.store.local.location import RootedLocation, refused_as_own
 from realize.store.local.partial_marks import is_ours
 from realize.units import display_name
 from realize.values import MAX_ALIKE_FILES, Siblings, Sized
@@ -54,7 +54,8 @@ def siblings_batch(location: RootedLocation, files: Sequence[Sized]) -> list[Sib
 def _siblings(location: RootedLocation, tree: Tree, file: Sized) -> Siblings:
     directory, name = location.split(file.path)
     fd = tree.directory(directory)
-    free = free_number(fd, name)
+    spared = location.root.own_names(directory)
+    free = free_number(fd, name, spared=spared)
     alike: list[tuple[int, int]] = []
     gap = 0
     for number in range(max(1, free - MAX_COMPARED_NAMES), free + MAX_COMPARED_NAMES):
@@ -66,18 +67,28 @@ def _siblings(location: RootedLocation, tree: Tree, file: Sized) -> Siblings:
                 break
             continue
         gap = 0
+        if sibling in spared:
+            continue
         if stat.S_ISREG(status.st_mode) and status.st_size == file.size and not is_ours(fd, sibling, status):
             alike.append((status.st_ctime_ns, number))
     return Siblings(free, tuple(number for _, number in sorted(alike, reverse=True)[:MAX_ALIKE_FILES]))
 
 
-def free_number(fd: int, name: bytes, least: int = 1) -> int:
-    """Return a number whose name is free in a directory: ``least`` if it can be, else a higher one, near it."""
+def free_number(fd: int, name: bytes, least: int = 1, spared: Collection[bytes] = ()) -> int:
+    """Return a number whose name is free in a directory: ``least`` if it can be, else a higher one, near it.
+
+    The ``spared`` names count as taken.
+    """
+
+    def is_free(number: int) -> bool:
+        candidate = numbered(name, number)
+        return candidate not in spared and _status(fd, candidate) is None
+
     for number in range(least, least + FIRST_NUMBERS):
-        if _status(fd, numbered(name, number)) is None:
+        if is_free(number):
             return number
     taken, step = least + FIRST_NUMBERS - 1, FIRST_NUMBERS
-    while _status(fd, numbered(name, taken + step)) is not None:
+    while not is_free(taken + step):
         taken += step
         step *= 2
         if taken + step > MAX_NAME_NUMBER:
@@ -85,28 +96,30 @@ def free_number(fd: int, name: bytes, least: int = 1) -> int:
     free = taken + step
     while free - taken > 1:
         middle = (taken + free) // 2
-        if _status(fd, numbered(name, middle)) is None:
+        if is_free(middle):
             free = middle
         else:
             taken = middle
     return free
 
 
-def take_number(fd: int, old: bytes, name: bytes, path: bytes, only: int = 0) -> int:
+def take_number(fd: int, old: bytes, name: bytes, path: bytes, only: int = 0, spared: Collection[bytes] = ()) -> int:
     """Rename a file within its directory to a numbered name that is free; return the number.
 
     With ``only``, it gets that number or none.
-    Nothing that has such a name is ever replaced.
+    Nothing that has such a name is ever replaced, and none of the ``spared`` names is given.
     Raises `Busy` if others are faster.
     """
-    number = only or free_number(fd, name)
+    number = only or free_number(fd, name, spared=spared)
+    if only and numbered(name, only) in spared:
+        raise refused_as_own(numbered(path, only))
     for _ in range(_TAKING_TRIES):
         try:
             rename_noreplace(fd, old, numbered(name, number))
         except FileExistsError:
             if only:
                 break
-            number = free_number(fd, name, number + 1)
+            number = free_number(fd, name, number + 1, spared)
         else:
             return number
     raise Busy(f"{display_name(path)}: its numbered names are taken again and again")

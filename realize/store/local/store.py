@@ -186,6 +186,7 @@ class LocalStore:
         where: Where = await self._run_briefly(located.where, salt, self._stamps.present().stamp_ns)
         if self._backup_dir:
             place = BackupPlace(located.base + names.judge(self._backup_dir), len(located.base))
+            located.root.refuse_own(place.below)
             located = evolve(located, backups=place)
         self._located = located
         if self._backups.place is not None:
