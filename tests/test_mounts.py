@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from realize.fs.mounts import genuine_mount_point, mount_point_of
+from realize.fs.mounts import aliases, genuine_mount_point, mount_point_of
 
 ROOT = b"20 1 254:0 / / rw - ext4 /dev/vda rw\n"
 DISK = b"30 20 8:1 / /mnt/usb rw - ext4 /dev/sda1 rw\n"
@@ -69,3 +69,26 @@ def test_the_mount_of_an_open_directory(tmp_path):
     assert os.path.ismount(found)
     assert os.fsencode(tmp_path).startswith(found)
     assert mount_point_of(fd) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"/etc/realize/key", {b"/srv/box/conf/key", b"/copy/etc/realize/key"}),
+        (b"/etc/realize", {b"/srv/box/conf", b"/copy/etc/realize"}),
+        (b"/etc/passwd", {b"/copy/etc/passwd"}),
+        (b"/srv/box/conf/key", {b"/etc/realize/key", b"/copy/etc/realize/key"}),
+        (b"/run/secret", {b"/srv/box/one"}),
+        (b"/run/secrets", set()),
+    ],
+)
+def test_where_else_a_file_is_seen(path, expected):
+    """Whichever part of its file system is mounted there, if it is in that."""
+    mountinfo = (
+        b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        b"2 1 8:1 /etc/realize /srv/box/conf rw - ext4 /dev/sda1 rw\n"
+        b"3 1 8:1 / /copy rw - ext4 /dev/sda1 rw\n"
+        b"4 1 0:5 / /run rw - tmpfs tmpfs rw\n"
+        b"5 1 0:5 /secret /srv/box/one rw - tmpfs tmpfs rw\n"
+    )
+    assert expected == aliases(path, mountinfo)

@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from attrs import evolve
 
+from realize.config import DirectoryConfig
+from realize.daemon import looks
 from realize.errors import BadName
+from realize.fs import mounts
 from realize.fs.own_files import OwnFiles, is_own
 from realize.fs.tree import identity_of
 from realize.store.local import location
@@ -341,3 +345,36 @@ async def test_what_becomes_ours_is_ours_at_once(behind, root, own):
 
     [described] = await store.describe([b"moved.jsonl"])
     assert isinstance(described, BadName)
+
+
+def test_a_place_is_known_wherever_it_is_mounted(tmp_path, monkeypatch):
+    """Below a directory that is served, another one may be mounted that has files of ours."""
+    for name in ("conf", "box/inside"):
+        (tmp_path / name).mkdir(parents=True)
+    root, point = str(tmp_path / "conf").encode(), str(tmp_path / "box" / "inside").encode()
+    mountinfo = b"1 0 8:1 / / rw - ext4 x rw\n2 1 8:1 %b %b rw - ext4 x rw\n" % (root, point)
+    monkeypatch.setattr(mounts, "read_mountinfo", lambda: mountinfo)
+    known = OwnFiles()
+    known.add(str(tmp_path / "conf" / "key"), mounts=True)
+
+    assert {(b"inside", b"key")} == known.below(identity(tmp_path / "box"))
+
+
+def test_what_is_in_a_directory_that_comes_later_is_known_then(tmp_path, monkeypatch):
+    """Its disk may be mounted long after the daemon has started."""
+    known = OwnFiles()
+    monkeypatch.setattr(looks, "OWN_FILES", known)
+    disk = tmp_path / "disk"
+    for path in (disk / "moved.jsonl", tmp_path / "beside"):
+        known.add(str(path))
+    disk.mkdir()
+    told = threading.Event()
+
+    class Reactor:
+        def callFromThread(self, *_):
+            told.set()
+
+    looks.look_later(Reactor(), DirectoryConfig(str(disk)))
+
+    assert told.wait(30)
+    assert {(b"moved.jsonl",)} == known.below(identity(disk))

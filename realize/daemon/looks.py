@@ -85,7 +85,8 @@ def look_at(directories: Mapping[str, DirectoryConfig]) -> dict[str, Sight]:
 def note_own_files(config: Config) -> None:
     """Note where the daemon keeps files of its own; blocks as `look_at` does."""
     named = [config.key, *config.former_keys, config.state, *(move.manifest for move in config.moves.values())]
-    answers_in_time([partial(OWN_FILES.add, path) for path in named if isinstance(path, str)], DISK_ANSWER_S)
+    paths = OWN_FILES.paths.union(path for path in named if isinstance(path, str))
+    answers_in_time([partial(OWN_FILES.add, path, mounts=True) for path in paths], DISK_ANSWER_S)
 
 
 def answers_in_time(asked: Sequence[Callable[[], T]], within_s: float) -> list[T | None]:
@@ -111,6 +112,8 @@ def look_later(reactor: IReactorFromThreads, directory: DirectoryConfig) -> Defe
 
     def tell() -> None:
         sight = look(directory)
+        if isinstance(sight, FoundDirectory):
+            OWN_FILES.look_again(directory.path)
         try:
             reactor.callFromThread(seen.callback, sight)
         except RuntimeError:

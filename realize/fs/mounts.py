@@ -40,6 +40,22 @@ def mounts_below(path: bytes, mountinfo: bytes) -> frozenset[tuple[bytes, bytes]
     return frozenset((each.number, each.point) for each in mounts_in(mountinfo) if is_at_or_below(each.point, path))
 
 
+def aliases(path: bytes, mountinfo: bytes) -> frozenset[bytes]:
+    """Return the other absolute paths of an absolute real path, by other mounts of the file system that it is on."""
+    mounts = list(mounts_in(mountinfo))
+    above = [each for each in mounts if is_at_or_below(path, each.point)]
+    if not above:
+        return frozenset()
+    mount = max(above, key=lambda each: len(each.point))
+    inside = posixpath.normpath(posixpath.join(mount.root, posixpath.relpath(path, mount.point)))
+    found = (
+        posixpath.normpath(posixpath.join(each.point, posixpath.relpath(inside, each.root)))
+        for each in mounts
+        if each.device == mount.device and is_at_or_below(inside, each.root)
+    )
+    return frozenset(found) - {path}
+
+
 def mount_point_of(fd: int) -> bytes | None:
     """Return where the file system of an open file is mounted, by the very mount that it was opened through.
 

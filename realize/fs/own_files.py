@@ -4,8 +4,9 @@ They may lie in a directory that is moved or served, and are no data there: they
 them gets, replaces or removes them.
 Whoever opens such a file adds it to `OWN_FILES`.
 
-A place is known by the identities of the directories that it is in, so it does not matter by which path, link or mount
-somebody comes to it.
+A place is known by the identities of the directories that it is in, so it does not matter by which path or link
+somebody comes to it; a daemon looks where else their file systems are mounted, too.
+A hard link to such a file is another file.
 """
 
 from __future__ import annotations
@@ -28,21 +29,45 @@ class OwnFiles:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._below: dict[_DirectoryIdentity, frozenset[_Below]] = {}
+        self._added: dict[bytes, str] = {}
+        """Real paths, and the path that each was added by."""
 
-    def add(self, path: str) -> None:
-        """Add a file or directory, whether it exists or not; raises nothing.  Blocks as long as its disk does."""
+    def add(self, path: str, *, mounts: bool = False) -> None:
+        """Add a file or directory, whether it exists or not; raises nothing.  Blocks as long as its disk does.
+
+        With ``mounts``, it is known wherever its file system is mounted now, below whichever directory.
+        """
         try:
             absolute = os.path.abspath(path)
             directory, name = os.path.split(absolute)
             # The name itself, and what it leads to if it is a link.
-            places = {os.path.join(os.path.realpath(directory), name), os.path.realpath(absolute)}
+            seen = {os.path.join(os.path.realpath(directory), name), os.path.realpath(absolute)}
+            places = {os.fsencode(place) for place in seen}
         except (OSError, ValueError):  # no name of a file, or relative to a directory that is gone
             return
+        if mounts:
+            places |= _mounted_elsewhere(places)
+        with self._lock:
+            self._added.update((place, absolute) for place in places)
         for place in places:
-            found = list(_above(os.fsencode(place)))
+            found = list(_above(place))
             with self._lock:
                 for identity, below in found:
                     self._below[identity] = self.below(identity) | {below}
+
+    def look_again(self, directory: str) -> None:
+        """Look once more for those in a directory that was not there, or was another one; blocks as `add` does."""
+        real = os.fsencode(os.path.realpath(directory))
+        with self._lock:
+            paths = {path for place, path in self._added.items() if real in {place, *_directories(place)}}
+        for path in paths:
+            self.add(path, mounts=True)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """The absolute paths that were added."""
+        with self._lock:
+            return frozenset(self._added.values())
 
     def below(self, directory: _DirectoryIdentity) -> frozenset[_Below]:
         """Return the places inside that directory."""
@@ -56,6 +81,20 @@ OWN_FILES: Final = OwnFiles()
 def is_own(own: Collection[_Below], components: _Below) -> bool:
     """Return whether a name is one of these places, or below one; pure."""
     return any(components[: len(place)] == place for place in own)
+
+
+def _mounted_elsewhere(places: Collection[bytes]) -> frozenset[bytes]:
+    from realize.fs.mounts import aliases, read_mountinfo  # only daemons look, so no command loads it at its start
+
+    mountinfo = read_mountinfo()
+    return frozenset(alias for place in places for alias in aliases(place, mountinfo))
+
+
+def _directories(place: bytes) -> Iterator[bytes]:
+    """Yield the directories above an absolute path."""
+    while (above := os.path.dirname(place)) != place:
+        yield above
+        place = above
 
 
 def _above(place: bytes) -> Iterator[tuple[_DirectoryIdentity, _Below]]:
