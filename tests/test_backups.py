@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig, MoveConfig
 from realize.daemon.expiry import FIRST_EXPIRY_S, Housekeeping
-from realize.errors import AccessDenied, BadName, ConfigError, StorageError, UsageError, VersionMismatch
+from realize.errors import AccessDenied, BadName, ConfigError, RealizeError, StorageError, UsageError, VersionMismatch
 from realize.fs import syscalls
 from realize.fs.names import BACKUP_MARK
 from realize.fs.stamps import Present
@@ -21,9 +21,20 @@ from realize.store.hooks import CommitHooks
 from realize.store.local import backups, group_commit
 from realize.store.local.backups import expire_backups
 from realize.store.local.headroom import Headroom
+from realize.store.local.links import LinkPolicy
 from realize.store.local.location import BackupPlace, Backups, locate
-from realize.store.local.store import root_identity
-from realize.values import Committed, Directory, Existing, OnConflict, Stored, Vacant
+from realize.store.local.store import LocalStore, root_identity
+from realize.values import (
+    Committed,
+    Directory,
+    Existing,
+    Linked,
+    Links,
+    OnConflict,
+    Stored,
+    Symlink,
+    Vacant,
+)
 from realize.wire import commands
 from realize.wire.greeting import Greeting
 from tests.local_stores import (  # noqa: F401 -- fixtures
@@ -471,3 +482,36 @@ async def test_a_reload_changes_the_place_for_who_is_connected(root, behind):  #
 
     assert [b"3", b"2"] == [behind.content(path) for path in (b"f", b".backup/f")]
     await store.close()
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["link", "rename"])
+async def test_a_symlink_that_is_replaced_is_kept_as_well(root, behind, monkeypatch, links):  # noqa: F811 -- fixtures
+    """By the daemon, whatever a peer asks for; one that is old enough is removed like a file."""
+    behind.plant_link(b"d/now", b"2025")
+    monkeypatch.setattr(LocalStore, "_earliest_ns", lambda _: time.time_ns() + DAY_NS)  # as in a run that begins later
+    store = await serving(root, link_policy=LinkPolicy(Links.INSIDE, Links.INSIDE))
+    if not links:
+        monkeypatch.setattr(os, "link", refused(errno.EPERM))
+
+    for target in (b"2026", b"2027"):
+        answers = await store.put_links([Symlink(b"d/now", target, None)], OnConflict.REPLACE)
+        assert [Linked.REPLACED] == answers
+
+    kept = [behind.target(b".backup/d/" + name) for name in (b"now", b"now.1")]
+    assert (b"2027", [b"2025", b"2026"]) == (behind.target(b"d/now"), kept)
+    present = Present(time.time_ns() + 2 * DAY_NS)
+    removed = [each for page in expire_backups(store._location, OWN.place, DAY_NS, present) for each in page]
+    assert {b"d/now", b"d/now.1"} == {path for path, _ in removed}
+
+
+async def test_without_a_backup_no_symlink_is_replaced(root, behind, monkeypatch):  # noqa: F811 -- fixtures
+    """Something else is where it would go."""
+    behind.plant_link(b"now", b"2025")
+    behind.plant(b".backup", b"a file")
+    store = await opened(root, backup_dir=b".backup")
+    monkeypatch.setattr(LocalStore, "_earliest_ns", lambda _: time.time_ns() + DAY_NS)
+
+    [answer] = await store.put_links([Symlink(b"now", b"2026", None)], OnConflict.REPLACE)
+
+    assert isinstance(answer, RealizeError)
+    assert b"2025" == behind.target(b"now")

@@ -194,7 +194,7 @@ def expire_backups(
                     if each.is_directory:
                         if len(directories) < _PAGE_BACKUPS:
                             directories.append((*each.directory, each.name))
-                    elif stat.S_ISREG(status.st_mode):
+                    elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                         directory_fd = tree.directory(each.directory)
                         if _is(directory_fd, each.name, status):
                             os.unlink(each.name, dir_fd=directory_fd)

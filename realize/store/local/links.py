@@ -7,6 +7,7 @@ which stay inside.
 A new symlink is made under its own name, which is atomic: it is there with all of its target, or it is not there.
 One that replaces another is made under a name that is recognised as ours (`realize.fs.names.temporary_link_name`), and
 changes places with the other one in one step.
+Where backups are kept, the other one gets a durable name among them first (`realize.store.local.backups`).
 So whatever comes to have the name at the last moment is still there, under the other name, and gets its own back if it
 is not what we looked at.
 
@@ -52,6 +53,7 @@ from realize.fs.syscalls import (
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
+from realize.store.local.backups import set_aside
 from realize.store.local.group_commit import note_arrivals, sync_directories
 from realize.store.local.headroom import Headroom
 from realize.store.local.location import RootedLocation, refused_as_own
@@ -262,11 +264,23 @@ class Placing(Shown):
                     if _renew(directory_fd, name, link, status):
                         return directory, there
                     self._may_replace(link, status)
+                if self._set_aside(directory, directory_fd, name, status):
+                    # Nothing has the name now, or somebody else was faster.
+                    os.symlink(link.target, name, dir_fd=directory_fd)
+                    _set_time(directory_fd, name, link.mtime_ns)
+                    return directory, Linked.REPLACED
                 if _replace(directory_fd, name, link, status):
                     return directory, Linked.REPLACED
-            except FileNotFoundError:
+            except (FileExistsError, FileNotFoundError):
                 pass
         raise Busy(f"{display_name(link.path)}: is replaced there again and again")
+
+    def _set_aside(self, directory: tuple[bytes, ...], directory_fd: int, name: bytes, status: FileStatus) -> bool:
+        """If backups are kept, keep the symlink that has this status; return whether it has lost its name by that."""
+        place = self.location.backups
+        return place is not None and set_aside(
+            self.location.root, place, directory, directory_fd, name, status, sync_directories
+        )
 
     def _make(self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: Symlink) -> int:
         """Make a symlink, and its directory; return the descriptor of that; raises `FileExistsError`.
