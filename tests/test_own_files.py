@@ -37,6 +37,8 @@ from realize.values import (
     Symlink,
     Vacant,
 )
+from tests.link_contract import link
+from tests.link_contract import put as put_links
 from tests.local_stores import SALT, at_once, behind, every_method, opened, put, root
 from tests.processes import ENVIRONMENT, Site, start_daemon, wait_for
 from tests.store_helpers import failure, listed, small_file
@@ -378,3 +380,15 @@ def test_what_is_in_a_directory_that_comes_later_is_known_then(tmp_path, monkeyp
 
     assert told.wait(30)
     assert {(b"moved.jsonl",)} == known.below(identity(disk))
+
+
+async def test_no_symlink_leads_us_elsewhere(behind, root, own):
+    """A log or manifest whose directory is not there yet would be made where a peer may read it."""
+    own.add(os.fsdecode(root) + "/log/moves/m.jsonl")
+    behind.plant(b"public/f", b"")
+    store = await opened(root, root_identity=root_identity(root))
+
+    assert [BadName] * 3 == await put_links(
+        store, *(link(name, "public") for name in ("log", "log/moves", "log/moves/m.jsonl"))
+    )
+    assert [Linked.CREATED] * 2 == await put_links(store, link("log/other", "x"), link("logs", "x"))
