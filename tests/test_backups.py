@@ -266,9 +266,32 @@ async def test_backups_can_be_moved_back_by_whoever_names_their_directory(root, 
 
     restoring = await opened(behind.at(b".backup/x")[:-2])
 
-    paths = [entry.path for entry in await listed(restoring.walk()) if entry.path != BACKUP_MARK]
-    assert [b"d", b"d/f"] == paths
+    assert [b"d", b"d/f"] == [entry.path for entry in await listed(restoring.walk())]
     await restoring.close()
+    await store.close()
+
+
+@pytest.mark.parametrize("inside", [b".backup", b".backup/d", b"link"])
+async def test_nothing_is_put_where_backups_are(root, behind, inside):  # noqa: F811 -- fixtures
+    """It would be removed as an old one; whoever names such a directory as a destination is refused."""
+    store = await serving(root)
+    behind.plant(b"d/f", b"old")
+    await put(store, b"d/f", b"new")
+    os.symlink(b".backup/d", behind.at(b"link"))
+    before = behind.everything()
+
+    into = await opened(behind.at(inside))
+
+    writing = (
+        into.put_small([], OnConflict.FAIL),
+        into.open_writer(b"x", 3, OnConflict.FAIL),
+        into.put_links([], OnConflict.FAIL),
+        into.make_directories([]),
+        into.try_write(),
+    )
+    assert {BadName} == {type(await failure(each)) for each in writing}
+    assert before == behind.everything()
+    await into.close()
     await store.close()
 
 

@@ -64,6 +64,17 @@ def make_backup_directory(tree: Tree, below: tuple[bytes, ...]) -> None:
             fsync_directory(fd)
 
 
+def is_within_backups(root: Root) -> bool:
+    """Return whether a root is a directory of backups, or in one; trees look only below it."""
+    path = os.path.realpath(root.path)
+    while True:
+        if os.path.lexists(os.path.join(path, MARK_NAME)):
+            return True
+        path, name = os.path.split(path)
+        if not name:
+            return False
+
+
 def prepare(location: RootedLocation) -> None:
     """Make the backup directory of a location, if it has one, before anybody else puts something in its place."""
     if location.backups is not None:
@@ -187,7 +198,7 @@ def expire_backups(
             with root.tree() as tree:
                 for each in found:
                     status = each.status
-                    if status is None or each.path == MARK_NAME:
+                    if status is None:
                         continue
                     if present.age_ns(status.st_ctime_ns) <= older_than_ns:
                         continue

@@ -19,12 +19,12 @@ from zope.interface import implementer
 
 from realize.concurrency.memory import UNBOUNDED, Share
 from realize.concurrency.shielded import RunInThread, shielded, shielded_opening, steadfast
-from realize.errors import InternalError, NoSpace, NotFound, RealizeError, StorageError
+from realize.errors import BadName, InternalError, NoSpace, NotFound, RealizeError, StorageError
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.tree import Inode, identity_of
 from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
-from realize.store.local.backups import prepare
+from realize.store.local.backups import is_within_backups, prepare
 from realize.store.local.directories import make_directories, set_directories
 from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
 from realize.store.local.footprint import Footprint
@@ -165,6 +165,7 @@ class LocalStore:
         self._began_ns = 0
         self._salt = b""
         self._located: RootedLocation | None = None
+        self._within_backups = False
         self._vouching = Vouching(self._clock)
         self._origin = origin
         self._matches = FinalMatches(self._vouching, origin)
@@ -183,6 +184,7 @@ class LocalStore:
         located: RootedLocation = await self._run_briefly(
             locate, self._root, self._base, self._root_identity, self._shown
         )
+        self._within_backups = await self._run_briefly(is_within_backups, located.root)
         where: Where = await self._run_briefly(located.where, salt, self._stamps.present().stamp_ns)
         if self._backup_dir:
             place = BackupPlace(located.base + names.judge(self._backup_dir), len(located.base))
@@ -202,6 +204,7 @@ class LocalStore:
     @shielded
     async def try_write(self) -> int:
         """See `IStore`."""
+        self._refuse_within_backups()
         took: int = await self._run_in_thread(try_write, self._location)
         return took
 
@@ -281,6 +284,7 @@ class LocalStore:
     @steadfast
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """See `IStore`; of two files with the same name, the later one is final in the end."""
+        self._refuse_within_backups()
         waiting = self._headroom.wait()
         answers = await self._put_batch(files, policy)
         if any(isinstance(answer, NoSpace) for answer in answers):
@@ -345,6 +349,7 @@ class LocalStore:
         self, links: Sequence[Symlink], policy: OnConflict, *, trial: bool = False
     ) -> list[Linked | RealizeError]:
         """See `IStore`."""
+        self._refuse_within_backups()
         placing = Placing(
             self._location,
             policy,
@@ -414,6 +419,7 @@ class LocalStore:
     @shielded
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """See `IStore`."""
+        self._refuse_within_backups()
         return await self._in_parts(make_directories, directories, self._footprint, not self._changes_all)
 
     @shielded
@@ -454,6 +460,7 @@ class LocalStore:
         allocated: int | None,
         waiting: Waiting,
     ) -> IWriter:
+        self._refuse_within_backups()
         with self._until_closed(waiting):
             while True:
                 try:
@@ -558,6 +565,11 @@ class LocalStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StorageError("the directory was closed meanwhile")
+
+    def _refuse_within_backups(self) -> None:
+        """Raise `BadName` if nothing may be put here, since it would be taken for a backup."""
+        if self._within_backups:
+            raise BadName(f"{display_name(self._location.root.shown)}: holds backups, and is no place for data")
 
     def _earliest_ns(self) -> int:
         """Return the earliest stamp of any file that was stamped since the run began."""

@@ -243,6 +243,8 @@ class Walker:
         """Take in what has that name, and descend if it is a directory; return False if its directory is of no use."""
         if self._own and (*directory, name) in self._own:
             return self._leave_own(directory, name, path, found)
+        if name == names.BACKUP_MARK:
+            return True
         try:
             directory_fd = tree.directory(directory)
         except NotFound:
