@@ -18,7 +18,7 @@ from realize.store.local.leftovers import gained_ns
 from realize.store.local.promised_space import LEDGER_POLL_S, METADATA_BYTES, STALLED_AFTER_S, Ledger
 from realize.store.local.store import LocalStore, root_identity
 from realize.units import Reserve
-from realize.values import Committed, OnConflict, Stored
+from realize.values import Committed, Hole, OnConflict, Stored
 from tests.leftovers import leave_partial, partial_at
 from tests.local_stores import at_once
 from tests.store_helpers import block_digests, digest, failure, small_file
@@ -607,6 +607,17 @@ async def test_a_reserve_that_others_touch_ends_a_file(disk, clock, monkeypatch)
     await writing.write([b"x" * 4 * MIB])
     assert isinstance(await failure(writing.write([b"x" * 4 * MIB])), NoSpace)
     await writing.abandon(keep=True)
+
+
+async def test_holes_that_a_file_system_fills_are_none_of_the_reserve(disk, clock, monkeypatch):
+    """FAT writes zeros where a file has holes: a file whose hole reaches into the reserve ends, without that hole."""
+    monkeypatch.setattr(writer_module, "holes_are_sure", lambda _fd: False)
+    store = opened(disk, Headroom(at_once, Ledger(clock), Reserve(4 * MIB)))
+    writing = await store.open_writer(b"0", 64 * MIB, REPLACE, allocated=MIB)
+    await writing.write([Hole(15 * MIB)])
+
+    assert isinstance(await failure(writing.write([Hole(2 * MIB)])), NoSpace)
+    assert 15 * MIB == await writing.abandon(keep=True)
 
 
 async def test_a_part_of_the_disk_may_be_the_reserve(disk, clock):

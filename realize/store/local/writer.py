@@ -26,6 +26,7 @@ from realize.errors import (
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.handle import Handle
+from realize.fs.holes import holes_are_sure
 from realize.fs.oserrors import Deed, storage_errors
 from realize.fs.reading import hash_zeros, matching
 from realize.fs.syscalls import fsync_directory, start_writeback
@@ -265,6 +266,13 @@ class PartialFile:
         """Let a hole follow: the partial ends with it for now, so nothing of it was ever written."""
         os.ftruncate(fd, self.position + length)
         self._on_disk = self.position + length
+        if self._headroom.reserve and not holes_are_sure(fd):
+            # FAT, for one, has no holes: it fills them with zeros.
+            try:
+                self._refuse_reserve(self._headroom.free(fd), 0)
+            except NoSpace:
+                self._cut(fd)
+                raise
         if self._allocated is not None:
             self._empty += length
         self._tell_reached()
@@ -302,10 +310,12 @@ class PartialFile:
         """Raise `NoSpace` before the reserve is used up; looks only every `_WRITEBACK_STEP_BYTES`."""
         if not self._headroom.reserve or self.position + length <= self._within_reserve:
             return
-        free = self._headroom.free(fd)
-        if free is not None and free < length:
-            raise NoSpace(f"{display_name(self.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
+        self._refuse_reserve(self._headroom.free(fd), length)
         self._within_reserve = self.position + length + _WRITEBACK_STEP_BYTES
+
+    def _refuse_reserve(self, free: int | None, needed: int) -> None:
+        if free is not None and free < needed:
+            raise NoSpace(f"{display_name(self.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
 
     def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitHooks) -> Prepared:
         """Verify the content and make it durable; the partial is discarded if either fails."""
