@@ -152,3 +152,28 @@ def test_says_what_is_wrong_with_a_name(name, words):
         names.judge(name)
 
     assert words == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".realize-backups",
+        ".Realize-BACKUPS",
+        ".realize-backups..",
+        ".realize-bac\u212aup\u017f",
+        "\u200d.re\u200dalize-backups",
+    ],
+)
+@pytest.mark.parametrize("path", ["{}", "a/{}", "{}/a", "a/{}/b"])
+def test_the_mark_of_backups_has_no_other_spelling(name, path):
+    """On a file system that ignores case, or more, whoever makes such a file would hide all that is beside it."""
+    with pytest.raises(BadName, match="is reserved"):
+        names.judge(path.format(name).encode())
+
+
+@pytest.mark.parametrize(
+    "name", [".realize-backups.1", "realize-backups", ".realize-backup-of-mine", ".\u00e9", "\u00e9"]
+)
+def test_names_that_are_not_the_mark_are_names(name):
+    """Also if they look like it."""
+    assert (name.encode(),) == names.judge(name.encode())

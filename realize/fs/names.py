@@ -36,7 +36,14 @@ BACKUP_MARK: Final = b".realize-backups"
 _PARTIAL_SUFFIX: Final = b".part"
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
 _DOTS: Final = frozenset({b".", b".."})
-_REFUSED_NAMES: Final = _DOTS | {BACKUP_MARK}
+_LIKE_MARK: Final = re.compile(rb"\.realize-back?ups?[. ]*", re.IGNORECASE)
+"""What is left, without what is not ASCII, of names that some file system takes for `BACKUP_MARK`.
+
+Case is ignored by FAT, SMB, and directories of ext4 that were made for it, the end by FAT, invisible characters by
+ext4, for which U+212A is a k and U+017F an s.
+"""
+
+_NOT_ASCII: Final = bytes(range(128, 256))
 _NO_STEPS: Final = frozenset({b"", b"."})
 _OWN_LINK: Final = re.compile(rb"\.(.+)\.realize-([0-9a-f]{8})([0-9a-f]{8})\.part", re.DOTALL)
 _ADDED_BYTES: Final = len(b"..realize-0123456789abcdef.part")
@@ -55,7 +62,7 @@ def parted(path: bytes) -> tuple[tuple[bytes, ...], bytes]:
     Many files of a directory come one after the other, so what was found of its name is remembered.
     """
     directory, slash, name = path.rpartition(b"/")
-    if name and name not in _REFUSED_NAMES and b"\0" not in name and len(name) <= MAX_COMPONENT_BYTES:
+    if name and name not in _DOTS and not _is_reserved(name) and b"\0" not in name and len(name) <= MAX_COMPONENT_BYTES:
         if not slash:
             return (), name
         if len(path) <= MAX_PATH_BYTES:
@@ -91,7 +98,7 @@ def _judge(path: bytes) -> tuple[bytes, ...]:
             raise BadName(f"{display_name(path)}: the name {fault}")
         if component in _DOTS:
             raise BadName(f"{display_name(path)}: the name has a component {display_name(component)}")
-        if component == BACKUP_MARK:
+        if _is_reserved(component):
             raise BadName(f"{display_name(path)}: the name {display_name(component)} is reserved")
         if len(component) > MAX_COMPONENT_BYTES:
             raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT_BYTES} bytes")
@@ -106,6 +113,12 @@ def components(path: bytes) -> tuple[bytes, ...]:
 def tidied(path: bytes) -> bytes:
     """Return a path without the components that mean nothing: empty ones, and dots."""
     return b"/".join(each for each in path.split(b"/") if each not in {b"", b"."})
+
+
+def _is_reserved(name: bytes) -> bool:
+    """Return whether a name, which is not empty, is `BACKUP_MARK`, or might be for a file system."""
+    first = name[0]
+    return (first == ord(".") or first > 127) and _LIKE_MARK.fullmatch(name.translate(None, _NOT_ASCII)) is not None
 
 
 def join(components: tuple[bytes, ...]) -> bytes:
