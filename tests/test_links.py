@@ -367,3 +367,16 @@ async def test_names_of_one_symlink(root, behind):
 
     assert [None, None] == await store.remove([Removal(each.link.path, each.version) for each in found])
     assert [] == os.listdir(root)
+
+
+@pytest.mark.parametrize("changes_all", [True, False], ids=["write", "create"])
+async def test_only_who_may_change_files_changes_the_time_of_a_symlink(root, behind, changes_all):
+    """One that is there already counts as arrived for anybody who may read."""
+    behind.plant_link(b"l", b"target")
+    before = os.stat(root + b"/l", follow_symlinks=False).st_mtime_ns
+    store = await opened(root, changes_all=changes_all)
+
+    [answer] = await store.put_links([Symlink(b"l", b"target", 10**9)], OnConflict.FAIL)
+
+    after = os.stat(root + b"/l", follow_symlinks=False).st_mtime_ns
+    assert (Linked.ALREADY_THERE, 10**9 if changes_all else before) == (answer, after)

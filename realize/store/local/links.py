@@ -164,6 +164,7 @@ class Placing(Shown):
     ``earliest_ns`` returns the earliest stamp of anything that was stamped since the run began.
     ``origin`` is whom the symlinks come from, if it may not read here: it is told that one is there already only if it
     also has the same time, to the nanosecond, since anybody can try targets.
+    Only with ``changes_all``, a symlink that is there already gets the time of the newcomer.
     """
 
     location: RootedLocation
@@ -173,6 +174,7 @@ class Placing(Shown):
     origin: bytes | None
     headroom: Headroom
     watch: CommitHooks
+    changes_all: bool = True
 
     def put(self, links: Sequence[Symlink]) -> list[Linked | RealizeError]:
         """Make these symlinks durable; return for each how that went."""
@@ -261,7 +263,7 @@ class Placing(Shown):
                 if there is Linked.SKIPPED:
                     return None, there
                 if there is Linked.ALREADY_THERE:
-                    if _renew(directory_fd, name, link, status):
+                    if _renew(directory_fd, name, link, status, changes_time=self.changes_all):
                         return directory, there
                     self._may_replace(link, status)
                 if self._set_aside(directory, directory_fd, name, status):
@@ -345,13 +347,13 @@ def _set_time(directory_fd: int, name: bytes, mtime_ns: int | None) -> None:
             raise
 
 
-def _renew(directory_fd: int, name: bytes, link: Symlink, status: FileStatus) -> bool:
+def _renew(directory_fd: int, name: bytes, link: Symlink, status: FileStatus, *, changes_time: bool) -> bool:
     """Let a symlink look as if it had just arrived; return False if it may not be changed, or is another one by now.
 
     Whoever has read it before, to move it away, will not remove it then; see
     `realize.store.local.existing.Vouching.vouch`.
     """
-    mtime_ns = status.st_mtime_ns if link.mtime_ns is None else link.mtime_ns
+    mtime_ns = link.mtime_ns if changes_time and link.mtime_ns is not None else status.st_mtime_ns
     try:
         os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory_fd, follow_symlinks=False)
     except OSError as error:
