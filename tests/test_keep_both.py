@@ -368,6 +368,18 @@ async def test_a_commit_that_was_cut_off_between_two_names_is_finished(root, beh
     await store.close()
 
 
+async def test_the_latest_is_found_when_the_oldest_were_removed(root, behind):  # noqa: F811 -- fixtures
+    """Between a run that was cut off and the next one, somebody may have made room."""
+    store = await opened(root)
+    for number in range(3, 300):
+        behind.plant(b"x.%d" % number, b"the same" if number == 299 else b"other")
+
+    [found] = await store.siblings([Sized(b"x", len(b"the same"))])
+
+    assert Siblings(1, (299,)) == found
+    await store.close()
+
+
 async def test_a_name_with_very_many_numbered_ones_is_found_a_free_one_soon(root, behind, monkeypatch):  # noqa: F811
     """By doubling and halving: not all of them are looked at."""
     for number in range(3000):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -26,7 +27,7 @@ FIRST_NUMBERS: Final = 16
 million of them costs forty looks."""
 
 MAX_COMPARED_NAMES: Final = 64
-"""Numbers before the free one whose files are looked at, and after it."""
+"""Numbers before the free one whose files are looked at, and after it; and before the end of those that follow it."""
 
 MAX_GAP_NAMES: Final = 16
 """Free numbers in a row behind which no file is looked for."""
@@ -58,7 +59,10 @@ def _siblings(location: RootedLocation, tree: Tree, file: Sized) -> Siblings:
     free = free_number(fd, name, spared=spared)
     alike: list[tuple[int, int]] = []
     gap = 0
-    for number in range(max(1, free - MAX_COMPARED_NAMES), free + MAX_COMPARED_NAMES):
+    numbers = deque(range(max(1, free - MAX_COMPARED_NAMES), free + MAX_COMPARED_NAMES))
+    last = numbers[-1]
+    while numbers:
+        number = numbers.popleft()
         sibling = numbered(name, number)
         status = _status(fd, sibling)
         if status is None:
@@ -67,6 +71,10 @@ def _siblings(location: RootedLocation, tree: Tree, file: Sized) -> Siblings:
                 break
             continue
         gap = 0
+        if number == last:
+            # Whoever removes the oldest ones leaves the latest far behind the first free number.
+            end = free_number(fd, name, number + 1, spared)
+            numbers.extend(range(max(number + 1, end - MAX_COMPARED_NAMES), end))
         if sibling in spared:
             continue
         if stat.S_ISREG(status.st_mode) and status.st_size == file.size and not is_ours(fd, sibling, status):
