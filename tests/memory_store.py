@@ -121,6 +121,7 @@ class MemoryStore:
         self.obstacles: dict[bytes, str] = {}
         self.symlinks: dict[bytes, MemoryLink] = {}
         self.links = True
+        self.replaces = True
         self.gives_links, self.takes_links = Links.ANY, Links.INSIDE
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()

@@ -1009,6 +1009,18 @@ def test_a_dry_run_fails_for_want_of_a_right(end, method):
     assert [] == trial.of(Planned)
 
 
+def test_a_dry_run_fails_for_what_may_not_be_replaced():
+    """As the run would, for a peer that may create files and no more; what would be compared is said to be."""
+    source = MemoryStore({b"new": b"1", b"other": b"longer", b"same": b"1"})
+    destination = MemoryStore({b"other": b"1", b"same": b"2"})
+    destination.replaces = False
+
+    trial = moved(source, destination, dry_run=True)
+
+    assert [(b"other", End.DESTINATION)] == [(event.path, event.end) for event in trial.of(Failed)]
+    assert {b"new", b"same"} == {event.path for event in trial.of(Planned)}
+
+
 def test_a_dry_copy_needs_no_leave_to_remove():
     """It only reads."""
     source, destination = MemoryStore({b"a": b"1"}), MemoryStore()

@@ -187,6 +187,8 @@ def test_the_place_is_chosen_by_directory_and_base(served):
 
     assert [("inbox", b"2024/\xff", None)] == served.made
     assert ("create", "prune", "read", "remove", "write") == store.rights
+    assert store.replaces
+    assert not Served(Clock(), {"inbox": frozenset({Right.CREATE})}).introduced().opened().replaces
 
 
 def test_nothing_is_asked_of_a_store_that_is_not_open(served):

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
-from realize.errors import LinkRefused, NotFound, RealizeError, StorageError
+from realize.errors import Conflict, LinkRefused, NotFound, RealizeError, StorageError
 from realize.mover.allowance import Allowance, Spent
 from realize.mover.events import (
     End,
@@ -45,6 +45,7 @@ from realize.mover.work import SideError, Work, whole
 from realize.numbered import numbered
 from realize.shown import Shown
 from realize.store.interfaces import IListing
+from realize.units import display_name
 from realize.values import (
     MAX_SMALL_BYTES,
     NOTHING,
@@ -408,6 +409,9 @@ class Move:
         for entry, action in decided:
             stored_as = beside.get(entry.path, b"")
             why = refused.get(entry.path) or refused.get(stored_as)
+            if action is Action.REPLACE and not work.destination.replaces:
+                note = "exists already; we may create files there, and not replace any"
+                why = End.DESTINATION, Conflict(f"{display_name(entry.path)}: {note}")
             if why is not None:
                 work.emit(Failed(entry.path, *why))
             else:

@@ -184,6 +184,7 @@ class IStore(Interface):
     """The files of one directory, or of one location below it."""
 
     links: bool = Attribute("Whether symlinks can be moved: `walk` can list them; known once `open` has answered.")
+    replaces: bool = Attribute("Whether the user of it may replace files; known once `open` has answered.")
 
     def open(salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """Return where this store is; must be called first, with the same salt for all stores of a run.

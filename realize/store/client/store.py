@@ -94,6 +94,11 @@ class RemoteStore:
         self._batches = RemoteBatches(protocol, self._opened, self._transit, after_reconnect=after_reconnect)
 
     @property
+    def replaces(self) -> bool:
+        """See `IStore`."""
+        return "write" in self.rights
+
+    @property
     def links(self) -> bool:
         """See `IStore`: older peers cannot."""
         theirs = self._protocol.theirs

@@ -121,6 +121,7 @@ class LocalStore:
     """
 
     links = True
+    replaces = True
 
     def __init__(
         self,
