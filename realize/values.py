@@ -74,8 +74,8 @@ MAX_OFFERED_CHUNKS: Final = 2_048
 MIN_HOLE_BYTES: Final = 64 << 10
 """Length of a hole at least that is told as such; a shorter one is zeros like any others."""
 
-MAX_HOLE_BYTES: Final = 64 << 20
-"""Length of a hole that is told at once at most: its zeros take about as long to hash as `SLICE_BYTES` to read."""
+MAX_HOLE_BYTES: Final = 16 << 20
+"""Length of a hole that is told at once at most: others have their turn after each, which takes some 3 ms to hash."""
 
 ZERO_BLOCK: Final = bytes(BLOCK_BYTES)
 """The content of a block that is a hole; whoever has this very object need not read it, and knows its digest."""

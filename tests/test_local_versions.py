@@ -222,7 +222,7 @@ async def test_a_file_that_was_read_to_its_end_is_let_go(root, behind):
 
     assert digest(LARGE_CONTENT) == finished
     assert os.path.realpath(behind.at(b"f")) not in held
-    assert ["locate", "where", "open", "piece", "piece", "release"] == asked
+    assert ["locate", "is_within_backups", "where", "open", "piece", "piece", "release"] == asked
 
 
 @pytest.mark.parametrize("seconds", [9_223_372_036_854_775_000, -99_999_999_999])
