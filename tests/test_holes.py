@@ -132,7 +132,8 @@ async def test_a_hole_is_not_read(folder, reads):
     assert digest(content) == await read_to_end(reader)
     assert len(content) == await store.match_final(b"f", len(content), 0, digests)
     writer = await store.open_writer(b"g", len(content), OnConflict.FAIL)
-    await writer.write([Hole(MAX_HOLE_BYTES), Hole(36 * MIB), content[100 * MIB : 101 * MIB], Hole(29 * MIB)])
+    first = [*[Hole(MAX_HOLE_BYTES)] * 6, Hole(4 * MIB)]
+    await writer.write([*first, content[100 * MIB : 101 * MIB], Hole(MAX_HOLE_BYTES), Hole(13 * MIB)])
     await writer.abandon(keep=True)
     writer = await store.open_writer(b"g", len(content), OnConflict.FAIL)
     assert len(content) == await writer.match(digests, len(content))

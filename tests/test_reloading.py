@@ -180,7 +180,8 @@ def test_the_command_says_what_has_changed(site, tmp_path):
     assert (0, "drain: changed\nthrottle: changed\nneeds a restart: metrics\n") == (changed.returncode, changed.stdout)
     report = json.loads(again.stdout)
     assert (0, [], ["metrics"]) == (again.returncode, report["changes"], report["restart_needed"])
-    assert 3 == len([each for each in site.records() if each["event"] == "reload_requested"])
+    # Records are written a moment after the answer.
+    wait_for(lambda: 3 == len([each for each in site.records() if each["event"] == "reload_requested"]))
 
 
 @pytest.mark.parametrize("options", [(), ("--config", "realized.toml")])
