@@ -83,6 +83,11 @@ def is_own(own: Collection[_Below], components: _Below) -> bool:
     return any(components[: len(place)] == place for place in own)
 
 
+def holds_own(own: Collection[_Below], components: _Below) -> bool:
+    """Return whether a name is one of these places, or that of a directory on the way to one; pure."""
+    return any(place[: len(components)] == components for place in own)
+
+
 def _mounted_elsewhere(places: Collection[bytes]) -> frozenset[bytes]:
     from realize.fs.mounts import aliases, read_mountinfo  # only daemons look, so no command loads it at its start
 

@@ -208,13 +208,18 @@ class Tree:
 
 def _refuse_backups(fd: int, path: tuple[bytes, ...]) -> None:
     if holds_backups(fd):
-        raise BadName(f"{display_name(names.join(path))}: holds backups, and is no place for data")
+        raise refused_as_backups(names.join(path))
 
 
-def holds_backups(fd: int) -> bool:
-    """Return whether an open directory is one of backups."""
+def refused_as_backups(path: bytes) -> BadName:
+    """The error for what would be put into, or taken from, a directory of backups."""
+    return BadName(f"{display_name(path)}: holds backups, and is no place for data")
+
+
+def holds_backups(fd: int, *below: bytes) -> bool:
+    """Return whether an open directory, or the one of that name in it, is one of backups."""
     try:
-        os.stat(names.BACKUP_MARK, dir_fd=fd, follow_symlinks=False)
+        os.stat(names.join((*below, names.BACKUP_MARK)), dir_fd=fd, follow_symlinks=False)
     except OSError:
         return False
     return True

@@ -15,6 +15,7 @@ Space is freed for one file at a time: an attempt that failed before somebody el
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -67,6 +68,12 @@ class Waiting:
         self._given_up = True
         if self._change is not None:
             self._change.cancel()
+
+
+def refuse_reserve(path: bytes, free: int | None, needed: int) -> None:
+    """Raise `NoSpace` if fewer bytes are free outside the reserve than are needed; None: there is no reserve."""
+    if free is not None and free < needed:
+        raise NoSpace(f"{display_name(path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
 
 
 @define(eq=False, repr=False)

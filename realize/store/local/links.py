@@ -34,13 +34,13 @@ from realize.errors import (
     Conflict,
     InternalError,
     LinkRefused,
-    NoSpace,
     NotFound,
     RealizeError,
     SourceChanged,
 )
 from realize.fs import names
 from realize.fs.oserrors import Deed, storage_error
+from realize.fs.own_files import holds_own
 from realize.fs.syscalls import (
     BTRFS,
     FileStatus,
@@ -55,7 +55,7 @@ from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.backups import set_aside
 from realize.store.local.group_commit import note_arrivals, sync_directories
-from realize.store.local.headroom import Headroom
+from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.location import RootedLocation, refused_as_own
 from realize.store.local.partial_marks import NOTE, refuse_ours
 from realize.store.local.permissions import check_put
@@ -187,7 +187,9 @@ class Placing(Shown):
                 free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
                 for number, link in enumerate(links):
                     try:
-                        free = _free_after(free, link)
+                        refuse_reserve(link.path, free, len(link.target))
+                        if free is not None:
+                            free -= len(link.target)
                         directories[number], answers[number] = self._put(tree, link)
                     except RealizeError as error:
                         answers[number] = error
@@ -225,8 +227,7 @@ class Placing(Shown):
         directory, name = self.location.split(link.path)
         if names.is_temporary_link(name):
             raise BadName(f"{display_name(link.path)}: is the name of a {NOTE}")
-        place = (*directory, name)
-        if any(own[: len(place)] == place for own in self.location.root.own):
+        if holds_own(self.location.root.own, (*directory, name)):
             # It would lead us, who open these by their paths, to what others may read and replace.
             raise refused_as_own(link.path)
         _judge(self.location, directory, link.path, link.target, self.takes, gives=False)
@@ -325,15 +326,6 @@ def _needs_whole(tree: Tree, links: Sequence[Symlink]) -> bool:
     if len(links) > FSYNC_MAX_FILES or any(len(link.target) > MAX_INLINE_TARGET_BYTES for link in links):
         return True
     return file_system(tree.root_fd) == BTRFS
-
-
-def _free_after(free: int | None, link: Symlink) -> int | None:
-    """Return the free bytes outside the reserve that are left after ``link``; raises `NoSpace` if there are none."""
-    if free is None:
-        return None
-    if free < len(link.target):
-        raise NoSpace(f"{display_name(link.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
-    return free - len(link.target)
 
 
 def _set_time(directory_fd: int, name: bytes, mtime_ns: int | None) -> None:

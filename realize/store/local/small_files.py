@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define
 from blake3 import blake3
 
-from realize.errors import InternalError, NoSpace, ProtocolError, RealizeError, SourceChanged, VerifyFailed
+from realize.errors import InternalError, ProtocolError, RealizeError, SourceChanged, VerifyFailed
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
@@ -22,7 +22,7 @@ from realize.fs.syscalls import fresh_fstat, read_umask, syncs_as_a_whole
 from realize.fs.tree import Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.group_commit import Anchor, Prepared
-from realize.store.local.headroom import Headroom
+from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import MARK
 from realize.store.local.partials import open_partial
@@ -145,7 +145,8 @@ def write_batch(
             for number, file in enumerate(files):
                 try:
                     if free is not None:
-                        free = _free_after(free, file)
+                        refuse_reserve(file.path, free, file.size)
+                        free -= file.size
                     batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, origin, syncs)
                 except RealizeError as error:
                     batch.items[number] = error
@@ -158,13 +159,6 @@ def write_batch(
         batch.release()
         raise
     return batch
-
-
-def _free_after(free: int, file: SmallFile) -> int:
-    """Return the free bytes outside the reserve that are left after ``file``; raises `NoSpace` if it does not fit."""
-    if file.size > free:
-        raise NoSpace(f"{display_name(file.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
-    return free - file.size
 
 
 def open_anchor(tree: Tree) -> Anchor | None:

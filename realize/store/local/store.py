@@ -19,10 +19,10 @@ from zope.interface import implementer
 
 from realize.concurrency.memory import UNBOUNDED, Share
 from realize.concurrency.shielded import RunInThread, shielded, shielded_opening, steadfast
-from realize.errors import BadName, InternalError, NoSpace, NotFound, RealizeError, StorageError
+from realize.errors import InternalError, NoSpace, NotFound, RealizeError, StorageError
 from realize.fs import names
 from realize.fs.descriptors import release
-from realize.fs.tree import Inode, identity_of
+from realize.fs.tree import Inode, identity_of, refused_as_backups
 from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
 from realize.store.local.backups import is_within_backups, prepare
 from realize.store.local.directories import make_directories, set_directories
@@ -571,7 +571,7 @@ class LocalStore:
     def _refuse_within_backups(self) -> None:
         """Raise `BadName` if nothing may be put here, since it would be taken for a backup."""
         if self._within_backups:
-            raise BadName(f"{display_name(self._location.root.shown)}: holds backups, and is no place for data")
+            raise refused_as_backups(self._location.root.shown)
 
     def _earliest_ns(self) -> int:
         """Return the earliest stamp of any file that was stamped since the run began."""

@@ -30,7 +30,7 @@ from realize.fs.descriptors import release
 from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
-from realize.fs.tree import DIRECTORY_FLAGS, Tree, identity_of
+from realize.fs.tree import DIRECTORY_FLAGS, Tree, holds_backups, identity_of
 from realize.leaving import Leaving
 from realize.shown import Shown
 from realize.store.local.location import OWN_NOTE, RootedLocation
@@ -264,7 +264,7 @@ class Walker:
         note = self._why_not(path, there.status)
         if note:
             found.append(WalkEntry(path, directory, name, None, note))
-        elif not _holds_backups(directory_fd, name):
+        elif not holds_backups(directory_fd, name):
             self._descend(tree, (*directory, name), path + b"/", there, found)
         return True
 
@@ -401,39 +401,28 @@ def entry_of(found: WalkEntry, *, partials: bool = False, links: bool = False) -
     So are symlinks without ``links``, and those of ours in any case.
     """
     status = found.status
-    if status is None and found.note == OWN_NOTE:
-        return Entry(found.path, Kind.LEFT, note=OWN_NOTE)
     if status is None:
-        return Entry(found.path, Kind.UNREADABLE, note=found.note)
-    is_link = stat.S_ISLNK(status.st_mode)
-    if not stat.S_ISREG(status.st_mode) and stat.S_ISDIR(status.st_mode):
+        return Entry(found.path, Kind.LEFT if found.note == OWN_NOTE else Kind.UNREADABLE, note=found.note)
+    is_file = stat.S_ISREG(status.st_mode)
+    if not is_file and stat.S_ISDIR(status.st_mode):
         if found.note:
             return Entry(found.path, Kind.LEFT, note=found.note)
         attributes = attributes_of(status)
         return Entry(found.path, Kind.DIRECTORY, mtime_ns=attributes.mtime_ns, mode=attributes.mode)
-    if not stat.S_ISREG(status.st_mode) and not found.partial and not (is_link and links):
-        return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
     if found.partial:
-        if not partials or is_link:
+        if not partials or not is_file:
             return Entry(found.path, Kind.LEFT, note=NOTE)
         final = found.path[: -len(found.name)] + names.final_name_of_partial(found.name)
         return Entry(final, Kind.PARTIAL, status.st_size, representable(status.st_mtime_ns))
+    if not is_file and not (links and stat.S_ISLNK(status.st_mode)):
+        return Entry(found.path, Kind.LEFT, note=kind_of(status.st_mode))
     try:
         names.parted(found.path)
     except BadName as error:
         return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
-    if is_link:
+    if not is_file:
         return Entry(found.path, Kind.LINK, mtime_ns=representable(status.st_mtime_ns))
     return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
-
-
-def _holds_backups(directory_fd: int, name: bytes) -> bool:
-    """Return whether a directory is one of backups, which nobody lists."""
-    try:
-        os.stat(names.join((name, names.BACKUP_MARK)), dir_fd=directory_fd, follow_symlinks=False)
-    except OSError:
-        return False
-    return True
 
 
 def reason_of(error: RealizeError | OSError) -> str:

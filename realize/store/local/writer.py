@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -35,7 +34,7 @@ from realize.store.deltas import Assembly, ByteRun, merged
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.interfaces import IWriter
 from realize.store.local.group_commit import Committer, Outcome, Prepared, refuse_obstacle
-from realize.store.local.headroom import Headroom
+from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.leftovers import gained_ns
 from realize.store.local.location import RootedLocation
 from realize.store.local.old_version import OldVersion
@@ -269,7 +268,7 @@ class PartialFile:
         if self._headroom.reserve and not holes_are_sure(fd):
             # FAT, for one, has no holes: it fills them with zeros.
             try:
-                self._refuse_reserve(self._headroom.free(fd), 0)
+                refuse_reserve(self.path, self._headroom.free(fd), 0)
             except NoSpace:
                 self._cut(fd)
                 raise
@@ -310,12 +309,8 @@ class PartialFile:
         """Raise `NoSpace` before the reserve is used up; looks only every `_WRITEBACK_STEP_BYTES`."""
         if not self._headroom.reserve or self.position + length <= self._within_reserve:
             return
-        self._refuse_reserve(self._headroom.free(fd), length)
+        refuse_reserve(self.path, self._headroom.free(fd), length)
         self._within_reserve = self.position + length + _WRITEBACK_STEP_BYTES
-
-    def _refuse_reserve(self, free: int | None, needed: int) -> None:
-        if free is not None and free < needed:
-            raise NoSpace(f"{display_name(self.path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
 
     def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitHooks) -> Prepared:
         """Verify the content and make it durable; the partial is discarded if either fails."""
