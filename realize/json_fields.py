@@ -16,6 +16,11 @@ def path_fields(path: bytes, field: str = "path") -> dict[str, str]:
         return {field: path.decode(errors="replace"), f"{field}_base64": base64.b64encode(path).decode()}
 
 
+def given_path_fields(path: bytes | None, field: str) -> dict[str, str]:
+    """The same for a path that may be missing, or empty: then there are no fields."""
+    return path_fields(path, field) if path else {}
+
+
 def error_fields(error: RealizeError) -> dict[str, str]:
     """The text of the error, and its wire code."""
     return {"error": printable(str(error)), "code": error.wire_code.decode()}

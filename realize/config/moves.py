@@ -23,7 +23,7 @@ from realize.config.checks import (
     given_file,
     instance_of,
 )
-from realize.config.problems import SeveralProblems, problems_of, refuse
+from realize.config.problems import SeveralProblems, problems_if_given, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.shown import Shown
 from realize.values import OnConflict, Order
@@ -119,38 +119,29 @@ class MoveConfig(Shown):
             *problems_of("to", as_path, self.destination),
             *problems_of("when", as_string, self.when),
             *problems_of("settle", zero_allowed, self.settle_s),
-            *(() if self.jitter_s is None else problems_of("jitter", zero_allowed, self.jitter_s)),
+            *problems_if_given("jitter", zero_allowed, self.jitter_s),
             *(
                 problem
                 for name in ("throttle", "throttle_up", "throttle_down")
-                if getattr(self, name) is not None
-                for problem in problems_of(name, as_rate_text, getattr(self, name))
+                for problem in problems_if_given(name, as_rate_text, getattr(self, name))
             ),
-            *(() if self.max_duration_s is None else problems_of("max_duration", check_seconds, self.max_duration_s)),
+            *problems_if_given("max_duration", check_seconds, self.max_duration_s),
             *problems_of("grace", zero_allowed, self.grace_s),
             *problems_of("include", as_texts, self.include),
             *problems_of("exclude", as_texts, self.exclude),
             *problems_of("min_size", check_size_value, self.min_size_bytes),
-            *(() if self.max_size_bytes is None else problems_of("max_size", check_size_value, self.max_size_bytes)),
+            *problems_if_given("max_size", check_size_value, self.max_size_bytes),
             *problems_of("one_file_system", as_boolean, self.one_file_system),
-            *(
-                ()
-                if self.max_transfer_bytes is None
-                else problems_of("max_transfer", check_size_value, self.max_transfer_bytes)
-            ),
-            *(() if self.order is None else problems_of("order", instance_of(Order), self.order)),
-            *(
-                ()
-                if self.on_conflict is None
-                else problems_of("on_conflict", instance_of(OnConflict), self.on_conflict)
-            ),
-            *(() if self.backup_dir is None else problems_of("backup_dir", as_backup_dir, self.backup_dir)),
+            *problems_if_given("max_transfer", check_size_value, self.max_transfer_bytes),
+            *problems_if_given("order", instance_of(Order), self.order),
+            *problems_if_given("on_conflict", instance_of(OnConflict), self.on_conflict),
+            *problems_if_given("backup_dir", as_backup_dir, self.backup_dir),
             *problems_of("preserve", as_boolean, self.preserve),
             *problems_of("links", as_boolean, self.links),
             *problems_of("jobs", instance_of(int), self.jobs),
-            *(() if self.prune_age_s is None else problems_of("prune_dirs", zero_allowed, self.prune_age_s)),
+            *problems_if_given("prune_dirs", zero_allowed, self.prune_age_s),
             *problems_of("trust_source", as_boolean, self.trust_source),
-            *(() if self.manifest is None else problems_of("manifest", as_path, self.manifest)),
+            *problems_if_given("manifest", as_path, self.manifest),
             *problems_of("after", as_texts, self.after),
             *problems_of("after_timeout", check_seconds, self.after_timeout_s),
             *self._contradictions(),

@@ -97,3 +97,8 @@ def as_lines(start: str, problems: Iterable[Problem]) -> str:
         return text.removeprefix(".")
 
     return "\n".join(f"{start}{key(path)}: {sentence}" for path, sentence in problems)
+
+
+def problems_if_given(key: str, check: Callable[[Any], object], value: object) -> Iterator[Problem]:
+    """The same for a value that may be None, which stands for none."""
+    return iter(()) if value is None else problems_of(key, check, value)

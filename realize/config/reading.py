@@ -62,6 +62,7 @@ from realize.units import (
 from realize.values import Links, OnConflict, Order
 
 T = TypeVar("T")
+_Words = TypeVar("_Words", Links, Order)
 
 Warn = Callable[[str], object]
 """Called with one sentence that says what is wrong with a file that is used all the same."""
@@ -162,8 +163,10 @@ def _rights(value: object) -> frozenset[Right]:
     return frozenset(rights)
 
 
-def _links(value: object) -> Links:
-    return Links(choice(*(each.value for each in Links))(value))
+def _word_of(kind: type[_Words]) -> Callable[[object], _Words]:
+    """Reads the value of one of the members of ``kind``, which are words."""
+    word = choice(*(each.value for each in kind))
+    return lambda value: kind(word(value))
 
 
 def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Config:
@@ -187,7 +190,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
                 mount=path,
                 backup=as_backup_dir,
                 backup_max_age_s=as_duration,
-                links=_links,
+                links=_word_of(Links),
             ),
         ),
         peers=named(
@@ -248,7 +251,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         max_size_bytes=as_size,
         one_file_system=as_boolean,
         max_transfer_bytes=as_size,
-        order=lambda value: Order(choice(*(each.value for each in Order))(value)),
+        order=_word_of(Order),
         on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
         backup_dir=as_backup_dir,
         preserve=as_boolean,

@@ -37,7 +37,7 @@ from realize.config.checks import (
     named,
 )
 from realize.config.moves import MoveConfig
-from realize.config.problems import SeveralProblems, config_error, problems_of, refuse
+from realize.config.problems import SeveralProblems, config_error, problems_if_given, problems_of, refuse
 from realize.errors import ConfigError, Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
 from realize.levels import FORMATS, Levels
@@ -162,13 +162,9 @@ class DirectoryConfig(Shown):
         refuse(
             *problems_of("path", as_path, self.path),
             *problems_of("reserve", instance_of(Reserve), self.reserve),
-            *(() if self.mount is None else problems_of("mount", as_path, self.mount)),
-            *(() if self.backup is None else problems_of("backup", as_backup_dir, self.backup)),
-            *(
-                ()
-                if self.backup_max_age_s is None
-                else problems_of("backup_max_age", check_seconds, self.backup_max_age_s)
-            ),
+            *problems_if_given("mount", as_path, self.mount),
+            *problems_if_given("backup", as_backup_dir, self.backup),
+            *problems_if_given("backup_max_age", check_seconds, self.backup_max_age_s),
             *problems_of("links", instance_of(Links), self.links),
         )
         if self.backup_max_age_s is not None and self.backup is None:
@@ -206,8 +202,8 @@ class PeerConfig(Shown):
         """Refuse what a file may not say either."""
         refuse(
             *self._problems_of_keys(),
-            *(() if self.origin is None else problems_of("origin", instance_of(PublicKey), self.origin)),
-            *(() if self.address is None else problems_of("address", as_address, self.address)),
+            *problems_if_given("origin", instance_of(PublicKey), self.origin),
+            *problems_if_given("address", as_address, self.address),
             *(
                 problem
                 for name, rights in self.rights.items()
@@ -282,7 +278,7 @@ class LogsConfig(Shown):
         refuse(
             *problems_of("level", check_levels, self.level),
             *problems_of("format", choice(*FORMATS), self.format),
-            *(() if self.file is None else problems_of("file", as_path, self.file)),
+            *problems_if_given("file", as_path, self.file),
         )
 
 
@@ -326,7 +322,7 @@ class Config(Shown):
             *problems_of("key", _check_own_key, self.key),
             *problems_of("former_keys", partial(as_former_keys, convert=_check_own_key), self.former_keys),
             *problems_of("listen", as_endpoints, self.listen),
-            *(() if self.metrics is None else problems_of("metrics", as_metrics, self.metrics)),
+            *problems_if_given("metrics", as_metrics, self.metrics),
             *problems_of("dirs", named("directory", instance_of(DirectoryConfig)), self.directories),
             *problems_of("peers", named("peer", instance_of(PeerConfig)), self.peers),
             *problems_of("moves", named("move", instance_of(MoveConfig)), self.moves),
@@ -335,8 +331,8 @@ class Config(Shown):
             *problems_of("logs", instance_of(LogsConfig), self.logs),
             *problems_of("partial_max_age", check_seconds, self.partial_max_age_s),
             *problems_of("drain", partial(check_seconds, zero_allowed=True), self.drain_s),
-            *(() if self.state is None else problems_of("state", as_path, self.state)),
-            *(() if self.control is None else problems_of("control", as_path, self.control)),
+            *problems_if_given("state", as_path, self.state),
+            *problems_if_given("control", as_path, self.control),
             *problems_of("page_file_names", as_boolean, self.page_file_names),
         )
         refuse(*_contradictions(self))

@@ -34,7 +34,7 @@ from realize.fs.handle import Handle
 from realize.fs.oserrors import storage_error
 from realize.fs.own_files import OWN_FILES
 from realize.fs.syscalls import fsync_directory
-from realize.json_fields import path_fields, utc_text
+from realize.json_fields import given_path_fields, path_fields, utc_text
 from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
@@ -303,10 +303,10 @@ class Manifest:
             record: dict[str, Any] = {
                 "event": event,
                 **path_fields(file.path),
-                **(path_fields(file.stored_as, "stored_as") if file.stored_as else {}),
+                **given_path_fields(file.stored_as, "stored_as"),
                 "size": file.size,
                 "blake3": file.digest.hex() if file.target is None else None,
-                **({} if file.target is None else path_fields(file.target, "target")),
+                **given_path_fields(file.target, "target"),
                 "how": None if file.how is None else file.how.name.lower(),
                 **ends,
                 f"{event}_at": at,

@@ -6,7 +6,7 @@ import json
 from typing import Any, TextIO
 
 from realize.errors import RealizeError
-from realize.json_fields import error_fields, path_fields, printable
+from realize.json_fields import error_fields, given_path_fields, path_fields, printable
 from realize.mover.events import (
     Event,
     Failed,
@@ -109,9 +109,13 @@ def event_fields(event: Event) -> dict[str, Any] | None:
         case SourceStarted(source, destination):
             return {"event": "source", "source": printable(source), "destination": printable(destination)}
         case Planned(path, size, action, stored_as, target):
-            beside = path_fields(stored_as, "stored_as") if stored_as else {}
-            about = {**path_fields(path), **_target_fields(target), "size": size}
-            return {"event": "planned", **about, "action": action.value, **beside}
+            about = {**path_fields(path), **given_path_fields(target, "target"), "size": size}
+            return {
+                "event": "planned",
+                **about,
+                "action": action.value,
+                **given_path_fields(stored_as, "stored_as"),
+            }
         case Started(path, size, have):
             return {"event": "started", **path_fields(path), "size": size, "have": have}
         case Stopped(path, size, reached):
@@ -123,14 +127,14 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {
                 "event": "finished",
                 **path_fields(path),
-                **_target_fields(target),
+                **given_path_fields(target, "target"),
                 "size": size,
                 "sent": sent,
                 "holes": holes,
                 "how": how.name.lower(),
                 "blake3": digest.hex() or None,
                 "removed": removed,
-                **(path_fields(stored_as, "stored_as") if stored_as else {}),
+                **given_path_fields(stored_as, "stored_as"),
             }
         case Failed(path, end, error):
             return {"event": "failed", **path_fields(path), "end": end.value, **error_fields(error)}
@@ -152,8 +156,3 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():
             return None
-
-
-def _target_fields(target: bytes | None) -> dict[str, str]:
-    """The target of a symlink; nothing for a file."""
-    return {} if target is None else path_fields(target, "target")

@@ -101,8 +101,7 @@ class RemoteStore:
     @property
     def links(self) -> bool:
         """See `IStore`: older peers cannot."""
-        theirs = self._protocol.theirs
-        return theirs is not None and commands.LINKS in theirs.capabilities
+        return self._has(commands.LINKS)
 
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
