@@ -406,17 +406,35 @@ class Travelled(Shown):
 
 
 @frozen(eq=False, repr=False)
+class Backup(Shown):
+    """Where a file is now that was replaced: its ``path`` below the directory for backups.
+
+    With ``own``, that is the store's own directory, of which no user of it may learn anything; else the user named it.
+    """
+
+    path: bytes
+    own: bool = False
+
+
+@frozen(eq=False, repr=False)
 class Stored(Shown):
     """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
     ``identity`` is empty if the commit made no file, or if that is unknown.
     ``number`` is that of the name under which a file is that was `Committed.RENAMED`, else 0.
+    ``backup`` says where the file is that was `Committed.REPLACED`, if it was kept.
     """
 
     how: Committed
     identity: bytes = b""
     ctime_ns: int = 0
     number: int = 0
+    backup: Backup | None = None
+
+    @property
+    def asked_backup(self) -> bytes:
+        """The path of the backup, below the directory that the user of the store named; empty if there is none."""
+        return b"" if self.backup is None or self.backup.own else self.backup.path
 
     def is_still(self, existing: Existing) -> bool:
         """Whether the final file that was described is exactly this version."""

@@ -25,6 +25,7 @@ from realize.store.local.links import LinkPolicy
 from realize.store.local.location import BackupPlace, Backups, locate
 from realize.store.local.store import LocalStore, root_identity
 from realize.values import (
+    Backup,
     Committed,
     Directory,
     Existing,
@@ -51,7 +52,7 @@ from tests.test_end_to_end import site  # noqa: F401 -- a fixture
 from tests.test_remote_store import Served, served  # noqa: F401 -- a fixture
 
 DAY_NS = 86_400 * 10**9
-OWN = Backups(BackupPlace((b".backup",)))
+OWN = Backups(BackupPlace((b".backup",), own=True))
 SIZES = pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 
 
@@ -76,11 +77,11 @@ async def test_what_is_replaced_is_kept(root, behind, large):  # noqa: F811 -- f
     behind.plant(b"d/e/app.log", b"old")
     os.chmod(behind.at(b"d/e/app.log"), 0o640)
 
-    for content in (b"new", b"newer", b"newest"):
+    for content, kept in ((b"new", b"app.log"), (b"newer", b"app.1.log"), (b"newest", b"app.2.log")):
         stored = await replace(store, b"d/e/app.log", content, large=large)
         assert isinstance(stored, Stored), stored
-        assert stored.how is Committed.REPLACED
-    await replace(store, b"other", b"other", large=large)
+        assert (Committed.REPLACED, Backup(b"d/e/" + kept, own=True)) == (stored.how, stored.backup)
+    assert (await replace(store, b"other", b"other", large=large)).backup is None
 
     there = b".backup/d/e/app"
     assert [b"old", b"new", b"newer"] == [behind.content(there + end) for end in (b".log", b".1.log", b".2.log")]
@@ -321,9 +322,10 @@ async def test_the_place_of_the_daemon_comes_first(root, behind):  # noqa: F811 
     behind.plant(b"d/f", b"old")
     store = await serving(root, b"d", backup_dir=b"theirs")
 
-    await put(store, b"f", b"new")
+    stored = await put(store, b"f", b"new")
 
     assert (b"new", b"old") == (behind.content(b"d/f"), behind.content(b".backup/d/f"))
+    assert (Backup(b"d/f", own=True), b"") == (stored.backup, stored.asked_backup)
     assert not os.path.exists(os.path.join(root, b"d/theirs"))
     await store.close()
 
@@ -333,9 +335,10 @@ async def test_the_place_that_is_asked_for_is_below_the_location(root, behind): 
     behind.plant(b"d/e/f", b"old")
     store = await opened(root, b"d", root_identity=root_identity(root), backup_dir=b"old/2026")
 
-    await put(store, b"e/f", b"new")
+    stored = await put(store, b"e/f", b"new")
 
     assert (b"new", b"old") == (behind.content(b"d/e/f"), behind.content(b"d/old/2026/e/f"))
+    assert b"e/f" == stored.asked_backup
     await store.close()
     error = await failure(opened(root, backup_dir=b"../elsewhere"))
     assert isinstance(error, BadName)
@@ -431,7 +434,10 @@ def test_what_makes_no_sense_together_is_refused():
 
 @pytest.mark.parametrize("way", ["push", "local", "own"])
 def test_backups_of_the_command_and_of_the_daemon(site, tmp_path, way):  # noqa: F811 -- a fixture
-    """Where it was asked for; with one of its own, the daemon takes that, whether it was asked for one or not."""
+    """Where it was asked for; with one of its own, the daemon takes that, whether it was asked for one or not.
+
+    JSON, manifest and logs say where what was replaced is now, but nobody is told of the daemon's own.
+    """
     source, target = tmp_path / "source", tmp_path / "target" if way == "local" else site.inbox
     if way == "own":
         site.stop()
@@ -445,11 +451,21 @@ def test_backups_of_the_command_and_of_the_daemon(site, tmp_path, way):  # noqa:
         (folder / "large").write_bytes(content * (1 << 20))
     time.sleep(0.05)
     asked = () if way == "own" else ("--backup-dir", "old/2026")
+    manifest, log = tmp_path / "manifest", tmp_path / "log"
+    record = ("--json", "--manifest", manifest, "--log-file", log, "--log-format", "json")
 
     done = site.realize(
-        "--json", "--on-conflict", "replace", *asked, source, target if way == "local" else "hostb::inbox"
+        *record, "--on-conflict", "replace", *asked, source, target if way == "local" else "hostb::inbox"
     )
 
+    said = {"small", "large"} if asked else {None}
+    for lines, event in ((done.stdout, "finished"), (manifest.read_text(), "durable"), (log.read_text(), "file_moved")):
+        records = [json.loads(line) for line in lines.splitlines()]
+        assert said == {each.get("backup") for each in records if each["event"] == event}, event
+    if way != "local":
+        site.stop()
+        assert {"small", "large"} == {each["backup"] for each in site.records() if each["event"] == "file_committed"}
+        site.start()
     kept = target / (".own" if way == "own" else "old/2026")
     assert (0, 2) == (done.returncode, json.loads(done.stdout.splitlines()[-1])["replaced"])
     assert (b"old", b"old" * (1 << 20)) == ((kept / "small").read_bytes(), (kept / "large").read_bytes())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
 from realize.values import (
     Attributes,
+    Backup,
     Committed,
     Entry,
     Existing,
@@ -61,7 +62,10 @@ ITEMS = {
         st.booleans(),
     ),
     "FETCHED": st.builds(FetchedHead, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES, VERSIONS),
-    "OUTCOMES": st.builds(Stored, st.sampled_from(Committed), st.binary(max_size=64), TIMES),
+    "OUTCOMES": st.builds(Stored, st.sampled_from(Committed), st.binary(max_size=64), TIMES)
+    | st.builds(
+        Stored, st.just(Committed.REPLACED), st.just(b""), TIMES, backup=st.builds(Backup, st.binary(min_size=1))
+    ),
     "SETTLED": st.booleans(),
     "REMOVED": st.none(),
 }

@@ -54,6 +54,7 @@ NO_COUNT = {
     "wire.costs._PARSED": "a factor",
     "wire.packing._PRESENT": "a bit of a byte",
     "wire.packing._RECENT": "a bit of a byte",
+    "wire.packing._KEPT_BACKUP": "a value of the protocol",
     "wire.commands.MAJOR": "a version",
     "wire.commands.MINOR": "a version",
     "wire.commands.MOVES_SINCE_MINOR": "a version",

@@ -102,7 +102,9 @@ class ServedDirectory(Shown):
     def configure(self, directory: DirectoryConfig) -> None:
         """Take over what a reload may change while peers are connected."""
         self.headroom.reserve = directory.reserve
-        self.backups.place = None if directory.backup is None else BackupPlace(judge(os.fsencode(directory.backup)))
+        self.backups.place = (
+            None if directory.backup is None else BackupPlace(judge(os.fsencode(directory.backup)), own=True)
+        )
         self.backups.max_age_s = directory.backup_max_age_s
         self.links.gives = self.links.takes = directory.links
 

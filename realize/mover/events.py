@@ -135,6 +135,7 @@ class Finished(Shown):
     ``size`` is the size of the file in bytes, ``sent`` how many of them travelled, ``holes`` how many were left out as
     holes, and ``digest`` its BLAKE3 hash (empty if its content was not read).
     ``stored_as`` is its name at the destination, if that is another one: a numbered one, since its own was taken.
+    ``backup`` is where the file is now that it replaced, below the directory for backups of this move, if it has one.
     A symlink has a ``target``, no digest, and counts as 0 bytes.
     """
 
@@ -147,6 +148,7 @@ class Finished(Shown):
     stored_as: bytes = b""
     target: bytes | None = None
     holes: int = 0
+    backup: bytes = b""
 
 
 @frozen(eq=False, repr=False)

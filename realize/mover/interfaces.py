@@ -19,7 +19,8 @@ class Arrived(Shown):
     """A file that is complete, verified and durable at the destination; ``path`` is relative to the source.
 
     ``how`` is None if that is not known, because the destination did not answer.
-    ``stored_as`` is its name at the destination, if that is another one.
+    ``stored_as`` is its name at the destination, if that is another one; ``backup`` is where the file is now that it
+    replaced, below the directory for backups.
     A symlink has a ``target``, and no digest.
     """
 
@@ -29,6 +30,7 @@ class Arrived(Shown):
     how: How | None
     stored_as: bytes = b""
     target: bytes | None = None
+    backup: bytes = b""
 
 
 class IManifest(Interface):

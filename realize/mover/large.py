@@ -227,8 +227,9 @@ async def _remove(
     how = How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
     if stored is not None and stored.number:
         stored_as = numbered(path, stored.number)
-    recorded = [Arrived(path, reader.version.size, digest, how, stored_as)]
-    there = Finished(path, reader.version.size, sent, how, digest, removed=False, stored_as=stored_as, holes=holes)
+    size, backup = reader.version.size, b"" if stored is None else stored.asked_backup
+    recorded = [Arrived(path, size, digest, how, stored_as, backup=backup)]
+    there = Finished(path, size, sent, how, digest, removed=False, stored_as=stored_as, holes=holes, backup=backup)
     try:
         [refused] = await remove_arrived(work, recorded, [Removal(path, reader.version)])
     except Exception as error:

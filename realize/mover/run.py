@@ -366,6 +366,7 @@ class Run:
                     finished.how,
                     finished.stored_as,
                     finished.target,
+                    finished.backup,
                 )
                 self.manifest.removed(self.sources[number].name, [arrived])
             self.observer(finished)

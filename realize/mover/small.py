@@ -301,15 +301,16 @@ class _SmallBatch:
         if self.work.manifest is None:
             return []
         return [
-            _arrived(fetched, _how(stored), self.beside.get(fetched.file.path, b"")) for fetched, stored in self.arrived
+            _arrived(fetched, _how(stored), self.beside.get(fetched.file.path, b""), _backup(stored))
+            for fetched, stored in self.arrived
         ]
 
     def _there(self, fetched: Fetched, stored: Stored | None, *, removed: bool = False) -> Finished:
         """The outcome of a file that is at the destination."""
         sent = 0 if stored is None else fetched.version.size
         finished = _finished(fetched, _how(stored), sent=sent, removed=removed)
-        stored_as = self.beside.get(fetched.file.path)
-        return finished if stored_as is None else evolve(finished, stored_as=stored_as)
+        stored_as, backup = self.beside.get(fetched.file.path, b""), _backup(stored)
+        return evolve(finished, stored_as=stored_as, backup=backup) if stored_as or backup else finished
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
         path = fetched.file.path
@@ -372,8 +373,12 @@ def _how(stored: Stored | None) -> How:
     return How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
 
 
-def _arrived(fetched: Fetched, how: How | None, stored_as: bytes = b"") -> Arrived:
-    return Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how, stored_as)
+def _backup(stored: Stored | None) -> bytes:
+    return b"" if stored is None else stored.asked_backup
+
+
+def _arrived(fetched: Fetched, how: How | None, stored_as: bytes = b"", backup: bytes = b"") -> Arrived:
+    return Arrived(fetched.file.path, fetched.version.size, fetched.file.digest, how, stored_as, backup=backup)
 
 
 def _finished(fetched: Fetched, how: How, *, sent: int = 0, removed: bool = False) -> Finished:

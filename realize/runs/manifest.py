@@ -304,6 +304,7 @@ class Manifest:
                 "event": event,
                 **path_fields(file.path),
                 **given_path_fields(file.stored_as, "stored_as"),
+                **given_path_fields(file.backup, "backup"),
                 "size": file.size,
                 "blake3": file.digest.hex() if file.target is None else None,
                 **given_path_fields(file.target, "target"),

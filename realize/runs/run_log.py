@@ -214,6 +214,7 @@ class RunLog:
             return
         digest, sent = event.digest.hex() or None, event.sent
         there = display_name(event.stored_as) if event.stored_as else None
+        backup = display_name(event.backup) if event.backup else None
         if event.removed:
             log.info(
                 "file_moved",
@@ -223,6 +224,7 @@ class RunLog:
                 digest=digest,
                 sent=sent,
                 stored_as=there,
+                backup=backup,
                 transfer=transfer,
             )
         else:
@@ -234,6 +236,7 @@ class RunLog:
                 digest=digest,
                 sent=sent,
                 stored_as=there,
+                backup=backup,
                 transfer=transfer,
             )
 

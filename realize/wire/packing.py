@@ -31,6 +31,7 @@ from realize.values import (
     MAX_VALUE_BYTES,
     NOTHING,
     Attributes,
+    Backup,
     Chunk,
     Committed,
     Content,
@@ -192,6 +193,8 @@ _PRESENT: Final = 4
 _RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
+_KEPT_BACKUP: Final = 5
+"""Stands for `Committed.REPLACED` where the path of the backup follows."""
 _CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST_BYTES}s")
 
 
@@ -644,15 +647,20 @@ def _take_digest(cursor: Cursor) -> bytes:
 
 
 def _encode_stored(stored: Stored) -> bytes:
-    number = _U32.pack(stored.number) if stored.how is Committed.RENAMED else b""
-    return _STORED.pack(stored.how._value_, stored.ctime_ns) + _octets(stored.identity) + number
+    how, more = stored.how._value_, b""
+    if stored.how is Committed.RENAMED:
+        more = _U32.pack(stored.number)
+    elif backup := stored.asked_backup:
+        how, more = _KEPT_BACKUP, _octets(backup)
+    return _STORED.pack(how, stored.ctime_ns) + _octets(stored.identity) + more
 
 
 def _decode_stored(cursor: Cursor) -> Stored:
     value, ctime_ns = cursor.fields(_STORED)
-    how = _member(Committed, value)
+    how = Committed.REPLACED if value == _KEPT_BACKUP else _member(Committed, value)
     identity = cursor.octets(_MAX_TOKEN_BYTES)
-    return Stored(how, identity, ctime_ns, _decode_number(cursor) if how is Committed.RENAMED else 0)
+    number = _decode_number(cursor) if how is Committed.RENAMED else 0
+    return Stored(how, identity, ctime_ns, number, Backup(cursor.octets()) if value == _KEPT_BACKUP else None)
 
 
 def _encode_flag(flag: bool) -> bytes:  # noqa: FBT001 -- an item like any other

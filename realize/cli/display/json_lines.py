@@ -123,7 +123,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
         case Unknown(path, size, _, how):
             there = None if how is None else how.name.lower()
             return {"event": "unknown", **path_fields(path), "size": size, "how": there}
-        case Finished(path, size, sent, how, digest, removed, stored_as, target, holes):
+        case Finished(path, size, sent, how, digest, removed, stored_as, target, holes, backup):
             return {
                 "event": "finished",
                 **path_fields(path),
@@ -135,6 +135,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
                 "blake3": digest.hex() or None,
                 "removed": removed,
                 **given_path_fields(stored_as, "stored_as"),
+                **given_path_fields(backup, "backup"),
             }
         case Failed(path, end, error):
             return {"event": "failed", **path_fields(path), "end": end.value, **error_fields(error)}

@@ -102,6 +102,8 @@ class Wording:
         extra = "" if event.how is How.CREATED else f", {event.how.value}"
         if event.stored_as:
             extra += f", as {display_name(event.stored_as)}"
+        if event.backup:
+            extra += f", the former one is kept as {display_name(event.backup)}"
         return f"{verb}: {display_name(event.path)} ({_measure(event)}{extra})"
 
     def _of_finished(self, event: Finished) -> str | None:

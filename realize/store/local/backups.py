@@ -31,10 +31,12 @@ from realize.fs.stamps import Present
 from realize.fs.syscalls import NO_LINKS, FileStatus, fsync_directory, keeps_change_times, rename_noreplace
 from realize.fs.tree import Tree, holds_backups, identity_of
 from realize.numbered import numbered
+from realize.shown import Shown
 from realize.store.local.location import BackupPlace, Root, RootedLocation
 from realize.store.local.siblings import free_number
 from realize.store.local.walker import Walker
 from realize.units import display_name
+from realize.values import Backup, frozen
 
 MARK_NAME: Final = names.BACKUP_MARK
 
@@ -43,6 +45,14 @@ _PAGE_BACKUPS: Final = 256
 
 _NAMING_TRIES: Final = 100
 _MARK_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@frozen(eq=False, repr=False)
+class Aside(Shown):
+    """What became of a file that was set aside: where it is now, and whether it has lost its own name by that."""
+
+    backup: Backup
+    moved: bool
 
 
 SyncDirectories = Callable[[Tree, Iterable[tuple[bytes, ...]]], Mapping[tuple[bytes, ...], RealizeError]]
@@ -91,11 +101,10 @@ def set_aside(
     name: bytes,
     old: FileStatus,
     sync: SyncDirectories,
-) -> bool:
+) -> Aside:
     """Give the old file of that name, which had this status, a durable name among the backups.
 
     ``sync`` makes directories durable, and all above them.
-    Returns whether it has lost its own name by that.
     Raises `Busy` if it was replaced meanwhile, and `StorageError` if there can be no backup, or `BadName` if its place
     belongs to Realize itself: then nothing may be replaced.
     """
@@ -106,15 +115,18 @@ def set_aside(
         make_backup_directory(tree, place.below)
         fd = tree.directory(there, create=True)
         with storage_errors(path, Deed.COMMIT):
-            moved = _named(directory_fd, name, fd, old, path, root.own_names(there))
+            kept, moved = _named(directory_fd, name, fd, old, path, root.own_names(there))
         for failure in sync(tree, [there]).values():
             raise failure
-    return moved
+    return Aside(place.backup(directory, kept), moved)
 
 
-def _named(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes, spared: frozenset[bytes]) -> bool:
-    """Give the file a free name in the directory ``fd``, unless it has one; return whether that was taken from it.
+def _named(
+    directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes, spared: frozenset[bytes]
+) -> tuple[bytes, bool]:
+    """Give the file a free name in the directory ``fd``, unless it has one.
 
+    Returns that name, and whether the file has lost its own by that.
     The ``spared`` names count as taken.
     """
     number = free_number(fd, name, spared=spared) if name in spared else 0
@@ -126,15 +138,15 @@ def _named(directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes
             free = free_number(fd, name, spared=spared)
             for cut_off in {kept, numbered(name, free - 1)}:
                 if _is(fd, cut_off, old) and _renewed(fd, cut_off, numbered(name, free)):
-                    return False
+                    return numbered(name, free), False
             number = free if free > number else free_number(fd, name, number + 1, spared)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            return _moved(directory_fd, name, fd, old, path, number, spared)
+            return _moved(directory_fd, name, fd, old, path, number, spared), True
         else:
             if _is(fd, kept, old):
-                return False
+                return kept, False
             os.unlink(kept, dir_fd=fd)
             raise Busy(f"{display_name(path)}: was replaced there meanwhile")
     raise Busy(f"{display_name(path)}: the names of its backups are taken again and again")
@@ -154,7 +166,7 @@ def _renewed(fd: int, kept: bytes, free: bytes) -> bool:
 
 def _moved(
     directory_fd: int, name: bytes, fd: int, old: FileStatus, path: bytes, number: int, spared: frozenset[bytes]
-) -> bool:
+) -> bytes:
     if not _is(directory_fd, name, old):
         raise Busy(f"{display_name(path)}: was replaced there meanwhile")
     for _ in range(_NAMING_TRIES):
@@ -163,7 +175,7 @@ def _moved(
         except FileExistsError:
             number = free_number(fd, name, number + 1, spared)
         else:
-            return True
+            return numbered(name, number)
     raise Busy(f"{display_name(path)}: the names of its backups are taken again and again")
 
 

@@ -61,7 +61,7 @@ from realize.store.local.partial_marks import NOTE, RECEIVING, is_ours
 from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
-from realize.values import Committed, OnConflict, Seen, Stored
+from realize.values import Backup, Committed, OnConflict, Seen, Stored
 
 MAX_GROUP_FILES: Final = 1024
 """A group takes no more submissions once it has this many files; deep ones count more than once."""
@@ -80,6 +80,7 @@ _REPLACE_TRIES: Final = 3
 """Attempts to replace a file that keeps disappearing and reappearing."""
 
 _order: Final = itertools.count()
+_CREATED: Final = Stored(Committed.CREATED)
 _ROOT: Final = operator.attrgetter("root")
 
 Outcome = Stored | RealizeError
@@ -333,8 +334,8 @@ def _commit_inside(
         outcome: Outcome
         try:
             _check(each, identity, failed)
-            how, number = _rename(tree, fd, each)
-            outcome = Stored(how) if how is Committed.SKIPPED else _made(each, how, number)
+            stored = _rename(tree, fd, each)
+            outcome = stored if stored.how is Committed.SKIPPED else _made(each, stored)
         except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path, Deed.COMMIT)
         except RealizeError as refused:
@@ -357,15 +358,16 @@ def note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None:
                 awaiting.unmark(tree.directory(directory))
 
 
-def _made(file: Prepared, how: Committed, number: int) -> Stored:
-    """Clear the mark of the final file and return what it is now; that its status cannot be read undoes nothing."""
+def _made(file: Prepared, stored: Stored) -> Stored:
+    """Clear the mark of the final file and add what it is now; that its status cannot be read undoes nothing."""
     _take_mark_off(file)
     try:
         # Clearing the mark has refreshed the status; otherwise, it may have been cached since before the rename.
         status = os.fstat(file.fd) if file.mode is not None else fresh_fstat(file.fd)
     except OSError:
-        return Stored(how, number=number)
-    return Stored(how, identity_token(file.salt, file.inode), representable(status.st_ctime_ns), number)
+        return stored
+    token = identity_token(file.salt, file.inode)
+    return Stored(stored.how, token, representable(status.st_ctime_ns), stored.number, stored.backup)
 
 
 def _take_mark_off(file: Prepared) -> None:
@@ -399,8 +401,8 @@ def _check(file: Prepared, identity: Inode, failed: dict[int, OSError]) -> None:
         raise failed[file.anchor.device]
 
 
-def _rename(tree: Tree, fd: int, file: Prepared) -> tuple[Committed, int]:
-    """Give the partial its final name, as the policy says; return the outcome, and the number of a numbered name."""
+def _rename(tree: Tree, fd: int, file: Prepared) -> Stored:
+    """Give the partial its final name, as the policy says; return the outcome, which does not tell the version."""
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
     for _ in range(_REPLACE_TRIES):
@@ -409,49 +411,54 @@ def _rename(tree: Tree, fd: int, file: Prepared) -> tuple[Committed, int]:
         except FileExistsError:
             pass
         else:
-            return Committed.CREATED, 0
+            return _CREATED
         if file.policy is OnConflict.RENAME:
             spared = file.root.own_names(file.directory)
-            return Committed.RENAMED, take_number(fd, file.partial, file.name, file.path, file.number, spared)
+            number = take_number(fd, file.partial, file.name, file.path, file.number, spared)
+            return Stored(Committed.RENAMED, number=number)
         if file.policy is OnConflict.SKIP:
-            return Committed.SKIPPED, 0
+            return Stored(Committed.SKIPPED)
         if file.policy is OnConflict.FAIL:
             raise Conflict(f"{display_name(file.path)}: exists already")
-        if _replace(tree, fd, file):
-            return Committed.REPLACED, 0
+        if replaced := _replace(tree, fd, file):
+            return replaced
     raise Busy(f"{display_name(file.path)}: is replaced there again and again")
 
 
-def _replace(tree: Tree, directory_fd: int, file: Prepared) -> bool:
-    """Replace the existing file by the partial; return False if it disappeared or was replaced meanwhile."""
+def _replace(tree: Tree, directory_fd: int, file: Prepared) -> Stored | None:
+    """Replace the existing file by the partial; return None if it disappeared or was replaced meanwhile."""
     existing = refuse_obstacle(directory_fd, file.name, file.path)
     if existing is None:
-        return False
+        return None
+    backup: Backup | None = None
     with contextlib.ExitStack() as stack:
         try:
             fd = open_if_readable(file.name, directory_fd)
         except FileNotFoundError:
-            return False
+            return None
         # A process that may not read a file cannot vouch for it either, so there is nothing to lock against.
         if fd is not None:
             stack.callback(release, fd)
             stack.enter_context(tree.lock(file.directory, fd, file.path))
         existing = refuse_obstacle(directory_fd, file.name, file.path)
         if existing is None or (fd is not None and identity_of(os.fstat(fd)) != identity_of(existing)):
-            return False
+            return None
         if not _may_replace(file, existing):
             raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
-        if file.backups is not None and set_aside(
-            file.root, file.backups, file.directory, directory_fd, file.name, existing, sync_directories
-        ):
-            # Nothing has the name now, or somebody else was faster.
-            try:
-                rename_noreplace(directory_fd, file.partial, file.name)
-            except FileExistsError:
-                return False
-            return True
+        if file.backups is not None:
+            aside = set_aside(
+                file.root, file.backups, file.directory, directory_fd, file.name, existing, sync_directories
+            )
+            backup = aside.backup
+            if aside.moved:
+                # Nothing has the name now, or somebody else was faster.
+                try:
+                    rename_noreplace(directory_fd, file.partial, file.name)
+                except FileExistsError:
+                    return None
+                return Stored(Committed.REPLACED, backup=backup)
         os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-    return True
+    return Stored(Committed.REPLACED, backup=backup)
 
 
 def _may_replace(file: Prepared, existing: FileStatus) -> bool:

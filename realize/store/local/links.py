@@ -281,9 +281,9 @@ class Placing(Shown):
     def _set_aside(self, directory: tuple[bytes, ...], directory_fd: int, name: bytes, status: FileStatus) -> bool:
         """If backups are kept, keep the symlink that has this status; return whether it has lost its name by that."""
         place = self.location.backups
-        return place is not None and set_aside(
-            self.location.root, place, directory, directory_fd, name, status, sync_directories
-        )
+        if place is None:
+            return False
+        return set_aside(self.location.root, place, directory, directory_fd, name, status, sync_directories).moved
 
     def _make(self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: Symlink) -> int:
         """Make a symlink, and its directory; return the descriptor of that; raises `FileExistsError`.

@@ -25,7 +25,7 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.shown import Shown
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
-from realize.values import Where, WhereKind
+from realize.values import Backup, Where, WhereKind
 
 ANOTHER_IN_ITS_PLACE: Final = "another directory is in its place: is its file system mounted?"
 """Why a directory that a daemon serves is not there, though its path leads to one."""
@@ -111,14 +111,20 @@ class BackupPlace(Shown):
     """Where backups go: the directory ``below`` a root, under the path that a file has below its first ``base`` ones.
 
     ``base`` is a number of components.
+    With ``own``, it is the place of the daemon, of which peers learn nothing.
     """
 
     below: tuple[bytes, ...]
     base: int = 0
+    own: bool = False
 
     def of(self, directory: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Return the directory for the backups of a directory below the root."""
         return self.below + directory[self.base :]
+
+    def backup(self, directory: tuple[bytes, ...], name: bytes) -> Backup:
+        """Return what is to be said of the backup of that name, of a file of that directory."""
+        return Backup(names.join((*directory[self.base :], name)), self.own)
 
 
 @define(eq=False, repr=False)

@@ -83,6 +83,7 @@ class AuditLog:
                 digest=digest.hex(),
                 replaced=outcome.how is Committed.REPLACED,
                 beside=self.shown(path) if outcome.number else None,
+                backup=None if outcome.backup is None else display_name(outcome.backup.path),
                 transfer=transfer_id(self.run, path),
             )
 
