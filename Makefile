@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.realize-stamp
 STAMP := $(VENV)/.realize-dev-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench man deb pins try-systemd release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench reference man deb pins try-systemd release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -79,6 +79,9 @@ mutants: $(STAMP)  ## put small faults into the code and see whether the tests n
 
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+reference: $(STAMP)  ## write docs/commands.md anew, from the options of the programs
+	$(BIN)/python -m release.reference
 
 man: $(STAMP)  ## man pages in DIR (build/man); read one: man -M build/man realize move
 	$(BIN)/python -m release.man $(DIR)

@@ -37,7 +37,7 @@ def test_who_only_looks_gets_no_linters():
 
 
 @pytest.mark.parametrize(
-    "target", ["venv", "lint", "typecheck", "format", "suite", "soak", "campaigns", "mutants", "man"]
+    "target", ["venv", "lint", "typecheck", "format", "suite", "soak", "campaigns", "mutants", "man", "reference"]
 )
 def test_who_develops_gets_all(target):
     """Everything else installs the linters and test tools, too."""

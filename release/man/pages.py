@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from inspect import cleandoc
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ from realize import __version__
 from realize.cli.main import realize
 from realize.daemon.tap import Options
 from release.man.roff import bold, code, definition, example, italic, line_of, macro, markdown, text
+from release.options import Option, options_of, options_of_daemon
 
 USAGE: Final = "usage.md"
 CONFIGURATION: Final = "configuration.md"
@@ -89,7 +91,7 @@ class Pages:
             macro("SH", "COMMANDS"),
             *(line for each in realize.commands.values() for line in definition(_page_of(each), text(_short(each)))),
             macro("SH", "OPTIONS"),
-            *_options(context),
+            *(line for each in options_of(context) for line in _option(each)),
             *self._of(self._usage, "Locations"),
             *self._end(examples=lambda _: True, configured=True),
             macro("SH", "SEE ALSO"),
@@ -109,7 +111,7 @@ class Pages:
             macro("SH", "DESCRIPTION"),
             *_help(str(command.help)),
             macro("SH", "OPTIONS"),
-            *_options(context),
+            *(line for each in options_of(context) for line in _option(each)),
             *(line for title in EXPLAINED_IN.get(name, ()) for line in self._of(self._usage, title)),
             *self._end(
                 examples=lambda words: name == ("move" if _short_form(words) else words[1]), configured=configured
@@ -119,18 +121,14 @@ class Pages:
         ]
 
     def _daemon(self) -> list[str]:
-        options = Options()
-        flags = [(long, short, "", says) for long, short, says in options.optFlags]
-        values = dict(re.findall(r"--([a-z-]+) ([A-Z]+)", options.synopsis))
-        valued = [(long, short, values[long], says) for long, short, _, says in options.optParameters]
         return [
             *self._head("realized", 8, "serve directories to peers, and move files by itself"),
             macro("SH", "SYNOPSIS"),
-            *_synopsis("twistd", "[OPTIONS OF TWISTD] realized " + options.synopsis),
+            *_synopsis("twistd", "[OPTIONS OF TWISTD] realized " + Options.synopsis),
             macro("SH", "DESCRIPTION"),
-            *_help(options.longdesc),
+            *_help(Options.longdesc),
             macro("SH", "OPTIONS"),
-            *(line for each in (*flags, *valued) for line in _daemon_option(*each)),
+            *(line for each in options_of_daemon() for line in _option(each)),
             *_in(self._configuration, _untabled(self._configuration.section("Options of `twistd realized`"))),
             *self._of(self._configuration, "Check", "Under systemd", "Reload"),
             macro("SH", "EXIT STATUS"),
@@ -201,7 +199,7 @@ def _synopsis(name: str, arguments: str) -> Iterator[str]:
 
 def _help(help_text: str) -> Iterator[str]:
     """The help of a command: paragraphs, of which click leaves those behind a backspace as they are."""
-    for paragraph in help_text.split("\n\n"):
+    for paragraph in cleandoc(help_text).split("\n\n"):
         if paragraph.startswith("\b"):
             yield from example(paragraph.strip("\b\n").split("\n"))
         else:
@@ -214,11 +212,11 @@ def _with_bold_code(line: str) -> str:
     return "".join(bold(code(part)) if number % 2 else text(part) for number, part in enumerate(parts))
 
 
-def _options(context: click.Context) -> Iterator[str]:
-    for each in context.command.get_params(context):
-        record = each.get_help_record(context) if isinstance(each, click.Option) else None
-        if record is not None:
-            yield from definition(_option_tag(record[0]), _with_bold_code(" ".join(record[1].split())))
+def _option(option: Option) -> Iterator[str]:
+    also = [f"Default: {option.default}"] if option.default else []
+    if option.environment:
+        also.append(f"Environment: {option.environment}")
+    return definition(_option_tag(option.written), *map(_with_bold_code, (option.says, *also)))
 
 
 def _option_tag(names: str) -> str:
@@ -228,11 +226,6 @@ def _option_tag(names: str) -> str:
         bold(code(word)) if word.startswith("-") else text(word) if word in {",", "/", " "} else italic(code(word))
         for word in words
     )
-
-
-def _daemon_option(long: str, short: str | None, value: str, says: str) -> Iterator[str]:
-    names = [f"-{short}"] if short else []
-    return definition(_option_tag(f"{', '.join([*names, f'--{long}'])} {value}".strip()), _with_bold_code(says))
 
 
 def _see(*pages: str) -> str:

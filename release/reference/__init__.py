@@ -1,0 +1,1 @@
+"""The reference of both command lines, ``make reference``: docs/commands.md, made from the options of the programs."""

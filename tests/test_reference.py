@@ -1,0 +1,65 @@
+"""docs/commands.md: every option of both programs, as they are; `release.reference`."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from realize.cli.main import realize
+from realize.config import Config, LogsConfig, MoveConfig
+from release.options import Option, options_of, options_of_daemon
+from release.reference.page import DAEMON, EXPLAINED_IN, PAGE, commands, keys_of
+from tests.test_configuration_docs import keys
+
+ONLY_FOR_STANDING_MOVES = {"from", "to", "when", "settle", "jitter", "after", "after_timeout"}
+"""Keys of a move that no option of `realize move` has; where the two programs differ on purpose."""
+
+
+def options(name: str) -> list[Option]:
+    """The options of a command, or of the daemon."""
+    if name == DAEMON:
+        return list(options_of_daemon())
+    return list(options_of(click.Context(realize.commands[name], parent=click.Context(realize), info_name=name)))
+
+
+def test_the_page_is_what_the_programs_say():
+    """If this fails, an option or its help is another one now: run `make reference`."""
+    assert commands() == PAGE.read_text()
+
+
+def test_every_key_that_an_option_sets_too_is_named():
+    """All keys of a standing move, and all of the log, are keys of options, but those that no option can have."""
+    of_move = {key for option in options("move") for key in keys_of(option, "move")}
+    of_daemon = {key for option in options(DAEMON) for key in keys_of(option, DAEMON)}
+
+    assert {f"moves.NAME.{name}" for name in keys(MoveConfig)} - of_move == {
+        f"moves.NAME.{name}" for name in ONLY_FOR_STANDING_MOVES
+    }
+    assert {"metrics", "drain", *keys(LogsConfig, "logs.")} == of_daemon
+    assert of_daemon | of_move - {f"moves.NAME.{name}" for name in keys(MoveConfig)} <= set(keys(Config))
+
+
+def test_every_explained_option_is_there():
+    """What the page says more of is an option of one of the programs."""
+    written = {name for command in (*realize.commands, DAEMON) for option in options(command) for name in option.names}
+
+    assert set() == set(EXPLAINED_IN) - written
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "default", "environment"),
+    [
+        ("--jobs", "--jobs N", "4", ""),
+        ("--min-age", "--min-age DUR", "0s", ""),
+        ("--prune-dirs", "--prune-dirs[=AGE]", "", ""),
+        ("--config", "--config FILE", "~/.config/realize/realize.toml", "REALIZE_CONFIG"),
+        ("--order", "--order newest|oldest|largest|smallest", "", ""),
+        ("-v", "-v, --verbose", "", ""),
+    ],
+)
+def test_how_an_option_is_read(name, written, default, environment):
+    """Its name, value, default and variable come from what click knows, and from the brackets in its help."""
+    (option,) = [each for each in options("move") if name in each.names]
+
+    assert (written, default, environment) == (option.written, option.default, option.environment)
+    assert "[default" not in option.says
