@@ -11,9 +11,10 @@ BIN := $(VENV)/bin
 # What Realize needs to run, and that with linters and test tools.
 INSTALLED := $(VENV)/.realize-stamp
 STAMP := $(VENV)/.realize-dev-stamp
+DOCS_STAMP := $(VENV)/.realize-docs-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench reference man deb pins try-systemd release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench reference docs man deb pins try-systemd release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +39,12 @@ $(STAMP): $(INSTALLED)
 	@echo "adding linters and test tools to $(VENV) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e '.[dev]'
+	@touch $@
+
+$(DOCS_STAMP): $(INSTALLED)
+	@echo "adding Sphinx to $(VENV) ..."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip >/dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat -e '.[docs]'
 	@touch $@
 
 demo: $(INSTALLED)  ## see the main job work, for real, on this machine
@@ -82,6 +89,9 @@ bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=-
 
 reference: $(STAMP)  ## write docs/commands.md anew, from the options of the programs
 	$(BIN)/python -m release.reference
+
+docs: $(DOCS_STAMP)  ## the pages as a site in build/docs, with search; a link that leads nowhere is an error
+	$(BIN)/python -m release.site build/docs
 
 man: $(STAMP)  ## man pages in DIR (build/man); read one: man -M build/man realize move
 	$(BIN)/python -m release.man $(DIR)

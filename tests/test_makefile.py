@@ -44,6 +44,14 @@ def test_who_develops_gets_all(target):
     assert "-e '.[dev]'" in commands(target)
 
 
+def test_the_site_needs_no_linters():
+    """`make docs` installs Realize, whose docstrings it shows, and Sphinx."""
+    planned = commands("docs")
+
+    assert "-e '.[docs]'" in planned
+    assert "[dev]" not in planned
+
+
 def test_the_python_of_the_system_comes_first():
     """It is taken where it is new enough, whatever PATH has; so says `--version` of it, or it is not taken."""
     new_enough = ["-c", "import sys; sys.exit(sys.version_info < (3, 11))"]

@@ -1,4 +1,4 @@
-"""The pages for people: all are listed in README.md, and what they link to is there."""
+"""The pages for people: all are listed in docs/index.md, and what they link to is there; the navigation of the site."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import ROOT, quoted, rows, section
+from release.site.navigation import sections, with_navigation
+from tests.pages import ROOT, quoted
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "RECORD.md"]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("**/*.md")),
+    ROOT / "deploy" / "README.md",
+    ROOT / "benchmarks" / "RECORD.md",
+]
+INDEX = ROOT / "docs" / "index.md"
 NOT_HISTORY = [page for page in PAGES if page.name not in {"CHANGELOG.md", "RECORD.md"}]
 
 
@@ -35,16 +42,32 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [] == broken
 
 
-def test_the_readme_lists_all_pages() -> None:
-    """Whoever looks for a page finds it in one table."""
-    listed = {
-        link
-        for row in rows(section((ROOT / "README.md").read_text(), "More"))
-        for link in re.findall(r"\((.+)\)", row[0])
-    }
-    pages = {str(page.relative_to(ROOT)) for page in PAGES} - {"README.md", "CHANGELOG.md"}
+def test_the_index_lists_all_pages() -> None:
+    """Each page has a row below what kind of page it is; the pages of a folder of guides are listed in its README."""
+    named = [name for _, names in sections(INDEX.read_text()) for name in names]
+    listed = [(INDEX.parent / f"{name}.md").resolve() for name in named if name != "python"]
 
-    assert set() == pages - listed
+    assert sorted(PAGES) == sorted([INDEX, *listed, *(page for page in PAGES if is_guide_in_folder(page))])
+
+
+def is_guide_in_folder(page: Path) -> bool:
+    """Whether that is a page of docs/howto, but not the one that lists them."""
+    return page.parent.name == "howto" and page.name != "README.md"
+
+
+def test_the_navigation_is_that_of_the_index() -> None:
+    """Each heading has what its rows and items begin with, once; a folder of guides brings all of them along."""
+    index = (
+        "# Title\n\n[No entry](a.md)\n\n## First\n\n* [b](b.md): see [c](c.md)\n* [b again](b.md#x)\n\n"
+        "## None\n\nText.\n\n## Second\n\n| page | about |\n|---|---|\n| [d](../d/README.md) | [e](e.md) |\n"
+        "| [g](guides/README.md) | |\n| [p](p.rst) | |\n"
+    )
+
+    assert [("First", ["b"]), ("Second", ["../d/README", "guides/README", "p"])] == list(sections(index))
+    made = with_navigation(index)
+    assert made.startswith(index)
+    assert [":caption: First", ":caption: Second"] == re.findall(r":caption: .+", made)
+    assert made.endswith("\n\n../d/README\nguides/README\np\nguides/*\n```\n")
 
 
 def test_the_guide_for_contributors_names_what_is_there() -> None:
