@@ -14,7 +14,7 @@ STAMP := $(VENV)/.realize-dev-stamp
 DOCS_STAMP := $(VENV)/.realize-docs-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench reference docs man deb pins try-systemd release clean
+.PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench reference diagrams docs man deb pins try-systemd release clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -89,6 +89,9 @@ bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=-
 
 reference: $(STAMP)  ## write docs/commands.md anew, from the options of the programs
 	$(BIN)/python -m release.reference
+
+diagrams: $(STAMP)  ## draw docs/diagrams anew
+	$(BIN)/python -m release.diagrams
 
 docs: $(DOCS_STAMP)  ## the pages as a site in build/docs, with search; a link that leads nowhere is an error
 	$(BIN)/python -m release.site build/docs

@@ -37,7 +37,8 @@ def test_who_only_looks_gets_no_linters():
 
 
 @pytest.mark.parametrize(
-    "target", ["venv", "lint", "typecheck", "format", "suite", "soak", "campaigns", "mutants", "man", "reference"]
+    "target",
+    ["venv", "lint", "typecheck", "format", "suite", "soak", "campaigns", "mutants", "man", "reference", "diagrams"],
 )
 def test_who_develops_gets_all(target):
     """Everything else installs the linters and test tools, too."""
