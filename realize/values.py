@@ -8,7 +8,7 @@ Times are nanoseconds since the epoch, sizes and offsets are bytes, digests are 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from itertools import compress
 from operator import itemgetter
@@ -228,6 +228,37 @@ class Fetched(Shown):
 
     file: SmallFile
     version: Version
+
+
+class Preserve(enum.Enum):
+    """What may be carried over besides the content of a file."""
+
+    MODE = "mode"
+    """Permission bits (0o777), of directories too."""
+    TIMES = "times"
+    """Modification times, of directories too."""
+    OWNER = "owner"
+    """Owner and group."""
+    ACL = "acl"
+    """POSIX access control lists, and the default ones of directories."""
+    XATTR = "xattr"
+    """Extended attributes of users."""
+    HARDLINKS = "hardlinks"
+    """Which names are those of one file."""
+
+
+USUALLY_PRESERVED: Final = frozenset({Preserve.MODE, Preserve.TIMES})
+"""What is carried over unless something else is asked for."""
+
+
+def preserving(asked: Collection[Preserve] | bool) -> frozenset[Preserve]:  # noqa: FBT001 -- what a program may pass
+    """Return what is carried over if a program asks for these, for the usual (True), or for nothing (False).
+
+    An access control list is one with the permission bits, so it brings them.
+    """
+    if isinstance(asked, bool):
+        return USUALLY_PRESERVED if asked else frozenset()
+    return frozenset({*asked, Preserve.MODE}) if Preserve.ACL in asked else frozenset(asked)
 
 
 class Links(enum.Enum):

@@ -17,7 +17,7 @@ from realize.mover.run import TransferOptions
 from realize.runs.move_options import MoveOptions
 from realize.runs.options import Patience, Rates
 from realize.schedule.timetable import RateByTime, parse_timetable
-from realize.values import OnConflict
+from realize.values import OnConflict, Preserve
 
 DAILY = "08:00,512k 18:00,unlimited"
 
@@ -124,7 +124,7 @@ def test_every_option_arrives(calls: list[Call]) -> None:
         remove=True,
         policy=OnConflict.SKIP,
         policy_asked=True,
-        preserve=False,
+        preserve=frozenset(),
         jobs=9,
         selection=selection([], 90.0),
         dry_run=True,
@@ -132,6 +132,43 @@ def test_every_option_arrives(calls: list[Call]) -> None:
     look = DisplayOptions(progress=False, verbose=True, dry_run=True)
     patience = Patience(60.0, 5.0, retry=False)
     assert (Access("c", "k", "p"), expected, look, Rates(1024, 2048), patience, None) == calls[0][2:]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ([], {"mode", "times"}),
+        (["--no-preserve"], set()),
+        (["--preserve=none"], set()),
+        (["--preserve=times"], {"times"}),
+        (["--preserve", "owner, acl"], {"mode", "owner", "acl"}),
+        (["--preserve=all"], {each.value for each in Preserve}),
+    ],
+)
+def test_what_is_carried_over_is_a_list(calls: list[Call], words: list[str], kept: set[str]) -> None:
+    """Exactly what is named, and with access control lists the permission bits, which are a part of them."""
+    invoke(*words, "a", "b")
+
+    assert kept == {each.value for each in calls[0][3].preserve}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--preserve=owner,colour"], "'colour': expected some of mode, times, owner, acl, xattr, hardlinks"),
+        (["--preserve="], "expected some of mode"),
+        (["--preserve=none,owner"], "'none': expected"),
+        (["--preserve=owner", "--no-preserve"], "give one of the two"),
+        (["--preserve=mode", "--numeric-ids"], "--numeric-ids is for --preserve with owner or acl"),
+        (["--numeric-ids"], "--numeric-ids is for --preserve with owner or acl"),
+    ],
+)
+def test_lists_that_make_no_sense(calls: list[Call], words: list[str], sentence: str) -> None:
+    """Are refused before anything is done."""
+    result = invoke(*words, "a", "b")
+
+    assert sentence in " ".join(result.output.split())
+    assert (2, []) == (result.exit_code, calls)
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,12 @@ def test_paths(folder, monkeypatch):
         ('dirs.inbox.reserve = "much"', "dirs.inbox.reserve: 'much' is not a reserve: write bytes or a part of "),
         ('dirs.inbox.links = "outside"', "dirs.inbox.links: 'outside' is not known; expected one of none, inside, any"),
         ("dirs.inbox.links = true", "dirs.inbox.links: expected one of none, inside, any, not a boolean"),
+        ('moves.a.preserve = "owner"', "moves.a.preserve: expected true, false, or an array of mode, times, owner"),
+        ('moves.a.preserve = ["owner", "odd"]', "moves.a.preserve[1]: 'odd': expected some of mode, times, owner"),
+        (
+            'moves.a = { from = "/a", to = "/b", numeric_ids = true }',
+            "moves.a.numeric_ids: is for owners and access control lists",
+        ),
         ('moves.a.links = "any"', "moves.a.links: expected true or false, not a string"),
         ("dirs.inbox.reserve = true", 'dirs.inbox.reserve: expected a size or a percentage such as "10G" or "5%", not'),
         ("partial_max_age = 0", "partial_max_age: '0' is not a duration: write a time above zero"),

@@ -25,7 +25,7 @@ from realize.runs.move_options import MoveOptions
 from realize.runs.options import MetricsTargets
 from realize.runs.summary import Summary
 from realize.throttle.tree import Scope
-from realize.values import Entry, Kind, Links, OnConflict, Order
+from realize.values import Entry, Kind, Links, OnConflict, Order, Preserve
 from realize.wire.commands import Direction, Steering
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "PeerConfig",
     "PeerLimit",
     "Place",
+    "Preserve",
     "PublicKey",
     "RealizeError",
     "Result",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 from attrs import frozen
@@ -18,6 +18,9 @@ from realize.levels import FORMATS, Levels, parse_levels
 from realize.schedule.timetable import RateTimetable, parse_rate_by_time
 from realize.shown import Shown
 from realize.units import parse_duration, parse_rate, parse_size
+
+if TYPE_CHECKING:
+    from realize.values import Preserve
 
 UNLIMITED: Final = "unlimited"
 """What `rate` answers for a limit that is lifted on purpose."""
@@ -59,6 +62,15 @@ def time_limit(ctx: click.Context, param: click.Parameter, value: str | None) ->
 def size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """The callback of an option whose value is a size such as ``512k``, or not given: its bytes."""
     return None if value is None else _parsed(parse_size, ctx, param, value)
+
+
+def preserve(ctx: click.Context, param: click.Parameter, value: str | None) -> frozenset[Preserve] | None:
+    """The callback of an option whose value is a list such as ``mode,times,owner``, or not given."""
+    if value is None:
+        return None
+    from realize.preserving import preserved_in
+
+    return _parsed(preserved_in, ctx, param, value)
 
 
 def levels(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> Levels | None:

@@ -22,7 +22,7 @@ from realize.units import (
     parse_size,
     quoted,
 )
-from realize.values import MAX_COMPONENT_BYTES, MAX_NAME_CHARS
+from realize.values import MAX_COMPONENT_BYTES, MAX_NAME_CHARS, Preserve, preserving
 
 T = TypeVar("T")
 
@@ -317,3 +317,29 @@ def as_texts(value: object) -> tuple[str, ...]:
 def as_rate_text(value: object) -> str:
     """A rate, or a timetable of rates, as text."""
     return _number_or_string(value, 'a rate such as "20M", or a timetable such as "08:00,512k 18:00,unlimited"')
+
+
+def as_preserve(value: object) -> frozenset[Preserve]:
+    """What is carried over besides the content, from an array of names, or whether the usual is."""
+    if isinstance(value, bool):
+        return preserving(value)
+    # Only some configurations have such a list.
+    from realize.preserving import NAMES, preserved
+
+    if not isinstance(value, list | tuple):
+        raise unexpected(f"true, false, or an array of {', '.join(NAMES)}", value)
+    problems: list[Problem] = []
+    for index, item in enumerate(value):
+        try:
+            preserved([as_string(item)])
+        except RealizeError as error:
+            problems.append(((index,), str(error)))
+    if problems:
+        raise SeveralProblems(problems)
+    return preserved(value) if value else frozenset()
+
+
+def check_preserve(value: object) -> None:
+    """Raise for what is no set of `Preserve`, which no file has."""
+    if not isinstance(value, frozenset) or not all(isinstance(each, Preserve) for each in value):
+        raise unexpected("a set of Preserve", value)

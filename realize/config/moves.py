@@ -18,6 +18,7 @@ from realize.config.checks import (
     as_rate_text,
     as_string,
     as_texts,
+    check_preserve,
     check_seconds,
     check_size_value,
     given_file,
@@ -26,7 +27,7 @@ from realize.config.checks import (
 from realize.config.problems import SeveralProblems, problems_if_given, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.shown import Shown
-from realize.values import OnConflict, Order
+from realize.values import USUALLY_PRESERVED, OnConflict, Order, Preserve, preserving
 
 SETTLE_S: Final = 10.0
 """Seconds that a file must be unchanged unless another time is configured."""
@@ -46,6 +47,11 @@ def _given_texts(given: str | Collection[str]) -> tuple[str, ...]:
         return as_texts(given)
     except (RealizeError, SeveralProblems):
         return cast("tuple[str, ...]", given)
+
+
+def _given_preserve(preserve: Collection[Preserve] | bool) -> Collection[Preserve]:  # noqa: FBT001 -- as it is given
+    """What is carried over; what is none stays as it is, and the checks refuse it."""
+    return preserving(preserve) if isinstance(preserve, bool | set | frozenset | list | tuple) else preserve
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -90,8 +96,12 @@ class MoveConfig(Shown):
     """What to do if the destination has another file of that name."""
     backup_dir: str | None = None
     """A directory inside the destination, relative to it, for what is replaced there; None: that is not kept."""
-    preserve: bool = True
-    """Whether modification times and permission bits are carried over."""
+    preserve: Collection[Preserve] = field(default=USUALLY_PRESERVED, converter=_given_preserve)
+    """What is carried over besides the content; True stands for what usually is, False for nothing."""
+    numeric_ids: bool = False
+    """Whether owners and groups are carried over by number, whatever their names."""
+    best_effort: bool = False
+    """Whether files are moved even if some of that cannot be kept; else they stay."""
     links: bool = False
     """Whether symlinks are moved, as they are."""
     jobs: int = 4
@@ -136,7 +146,9 @@ class MoveConfig(Shown):
             *problems_if_given("order", instance_of(Order), self.order),
             *problems_if_given("on_conflict", instance_of(OnConflict), self.on_conflict),
             *problems_if_given("backup_dir", as_backup_dir, self.backup_dir),
-            *problems_of("preserve", as_boolean, self.preserve),
+            *problems_of("preserve", check_preserve, self.preserve),
+            *problems_of("numeric_ids", as_boolean, self.numeric_ids),
+            *problems_of("best_effort", as_boolean, self.best_effort),
             *problems_of("links", as_boolean, self.links),
             *problems_of("jobs", instance_of(int), self.jobs),
             *problems_if_given("prune_dirs", zero_allowed, self.prune_age_s),
@@ -150,6 +162,9 @@ class MoveConfig(Shown):
     def _contradictions(self) -> Iterator[Problem]:
         if self.backup_dir is not None and self.on_conflict is not OnConflict.REPLACE:
             yield ("backup_dir",), 'is for what is replaced, and nothing is unless on_conflict is "replace"'
+        kept = self.preserve
+        if self.numeric_ids and isinstance(kept, frozenset) and kept.isdisjoint({Preserve.OWNER, Preserve.ACL}):
+            yield ("numeric_ids",), "is for owners and access control lists, and preserve has neither"
         if self.grace_s and self.max_duration_s is None:
             yield ("grace",), "is for what happens after max_duration, which is not given"
         if self.max_transfer_bytes == 0:

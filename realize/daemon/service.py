@@ -79,6 +79,7 @@ LOADED_AHEAD: Final = (
     "pathspec.pattern",
     "pathspec.patterns.gitignore.spec",
     "pyfastcdc",
+    "realize.preserving",
     "realize.runs.connections",
     "realize.store.client.store",
 )

@@ -285,7 +285,7 @@ class _Sending:
     async def _run(self) -> Stored:
         version = self.reader.version
         with at(End.DESTINATION):
-            preserve = self.work.options.preserve
+            preserve = bool(self.work.options.preserve)
             opening = self.work.destination.open_writer(
                 self.target,
                 version.size,

@@ -32,7 +32,18 @@ from realize.mover.stop_flag import StopFlag
 from realize.shown import Shown
 from realize.store.interfaces import IStore
 from realize.units import display_name
-from realize.values import Entry, Existing, OnConflict, Order, Removal, Stored, Version
+from realize.values import (
+    USUALLY_PRESERVED,
+    Entry,
+    Existing,
+    OnConflict,
+    Order,
+    Preserve,
+    Removal,
+    Stored,
+    Version,
+    preserving,
+)
 
 SPENT: Final = "the limit of what may be sent was reached"
 """Why a run ends early that has sent all that it may."""
@@ -67,7 +78,12 @@ class TransferOptions(Shown):
     policy: OnConflict = OnConflict.RENAME
     policy_asked: bool = False
     """Whether the policy was asked for; else it is a default, and gives way where the destination does not know it."""
-    preserve: bool = True
+    preserve: frozenset[Preserve] = field(default=USUALLY_PRESERVED, converter=preserving)
+    """What is carried over besides the content."""
+    numeric_ids: bool = False
+    """Whether owners and groups are carried over by number, whatever their names."""
+    best_effort: bool = False
+    """Whether a file is moved even if some of that cannot be kept; else it stays."""
     jobs: int = 4
     selection: Selection = field(factory=Selection)
     one_file_system: bool = False

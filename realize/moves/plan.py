@@ -132,6 +132,8 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         on_conflict=move.on_conflict,
         backup_dir=move.backup_dir,
         preserve=move.preserve,
+        numeric_ids=move.numeric_ids,
+        best_effort=move.best_effort,
         links=move.links,
         jobs=move.jobs,
         rules=rules,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from attrs import Factory, field, frozen
@@ -17,7 +17,7 @@ from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.schedule.timetable import RateByTime, plainly
 from realize.shown import Shown
 from realize.units import MAX_SIZE_BYTES
-from realize.values import OnConflict, Order
+from realize.values import USUALLY_PRESERVED, OnConflict, Order, Preserve, preserving
 
 MAX_JOBS: Final = 32
 """The most large files in flight at once."""
@@ -29,6 +29,11 @@ def _path(path: str | os.PathLike[str] | None) -> str | None:
 
 def _rules(rules: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple(rules)
+
+
+def _preserved(preserve: Collection[Preserve] | bool) -> Collection[Preserve]:  # noqa: FBT001 -- as it is given
+    """What is asked for; what is no such thing stays as it is, and the checks refuse it."""
+    return preserving(preserve) if isinstance(preserve, bool | set | frozenset | list | tuple) else preserve
 
 
 @frozen(kw_only=True, eq=False, repr=False)
@@ -46,8 +51,12 @@ class MoveOptions(Shown):
     """
     backup_dir: str | None = field(default=None, converter=_path)
     """A directory inside the destination, relative to it, for what is replaced there; None: that is not kept."""
-    preserve: bool = True
-    """Whether modification times and permission bits are carried over."""
+    preserve: Collection[Preserve] = field(default=USUALLY_PRESERVED, converter=_preserved)
+    """What is carried over besides the content; True stands for what usually is, False for nothing."""
+    numeric_ids: bool = False
+    """Carry owners and groups over by number, whatever their names."""
+    best_effort: bool = False
+    """Move files even if some of that cannot be kept; else they stay."""
     jobs: int = 4
     """How many large files are in flight at once; small ones travel in batches besides."""
     rules: Sequence[tuple[str, str]] = field(default=(), converter=_rules)
@@ -105,6 +114,11 @@ class MoveOptions(Shown):
             yield f"on_conflict: expected one of {', '.join(map(str, OnConflict))}"
         if self.backup_dir is not None:
             yield from _backup_problems(self.backup_dir, self.on_conflict)
+        if not isinstance(self.preserve, frozenset) or not all(isinstance(each, Preserve) for each in self.preserve):
+            yield f"preserve: expected a set of {', '.join(map(str, Preserve))}"
+            return
+        if self.numeric_ids and self.preserve.isdisjoint({Preserve.OWNER, Preserve.ACL}):
+            yield "numeric_ids: is for owners and access control lists, and preserve has neither"
         if not isinstance(self.order, Order | None):
             yield f"order: expected one of {', '.join(map(str, Order))}"
         if type(self.jobs) is not int or not 1 <= self.jobs <= MAX_JOBS:
@@ -164,7 +178,9 @@ class MoveOptions(Shown):
             remove=remove,
             policy=self.policy,
             policy_asked=self.on_conflict is not None,
-            preserve=self.preserve,
+            preserve=frozenset(self.preserve),
+            numeric_ids=self.numeric_ids,
+            best_effort=self.best_effort,
             jobs=self.jobs,
             selection=selection(self.rules, self.min_age_s, min_size=self.min_size_bytes, max_size=self.max_size_bytes),
             one_file_system=self.one_file_system,

@@ -24,6 +24,7 @@ from realize.api import (
     PeerConfig,
     PeerLimit,
     Place,
+    Preserve,
     PublicKey,
     RealizeError,
     Result,
@@ -120,7 +121,7 @@ def options(manifest: Path) -> MoveOptions:
     return MoveOptions(
         on_conflict=OnConflict.SKIP,
         order=Order.NEWEST,
-        preserve=False,
+        preserve={Preserve.MODE},
         jobs=2,
         rules=[("exclude", "*.tmp"), ("include", "a.tmp")],
         min_age_s=1,

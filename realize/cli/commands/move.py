@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from attrs import frozen
@@ -12,9 +12,12 @@ from attrs import frozen
 from realize.cli.commands.summaries import NOT_SOURCES_KEY, SUMMARIES
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.option_fields import argument, collects, group, option
-from realize.cli.options import Access, LogOptions, age, duration, rate_by_time, size, time_limit
+from realize.cli.options import Access, LogOptions, age, duration, preserve, rate_by_time, size, time_limit
 from realize.runs.options import Patience, Rates
 from realize.schedule.timetable import RateByTime, RateTimetable
+
+if TYPE_CHECKING:
+    from realize.values import Preserve
 
 RULES_KEY: Final = "realize.rules"
 """The key in a context's ``meta`` for the filter rules, which keep the order of the command line."""
@@ -137,7 +140,19 @@ class MoveArguments:
         show_default=True,
         help="Large files in flight; small ones travel in batches besides.",
     )
-    no_preserve: bool = option(is_flag=True, help="Do not carry modification times and permission bits over.")
+    preserve: frozenset[Preserve] | None = option(
+        metavar="LIST",
+        callback=preserve,
+        help="What to carry over besides the content, of directories too: some of mode, times, owner, acl, xattr, "
+        "hardlinks, or all, or none. A file of which that cannot be kept stays  [default: mode,times]",
+    )
+    no_preserve: bool = option(is_flag=True, help="The same as --preserve=none.")
+    numeric_ids: bool = option(
+        is_flag=True, help="Carry owners and groups over by number, not by name, with --preserve owner or acl."
+    )
+    best_effort: bool = option(
+        is_flag=True, help="Move files even if something of --preserve cannot be kept; say so once for each kind."
+    )
     links: bool = option(
         is_flag=True,
         help="Move symlinks as they are, if their targets stay inside DST or the daemon there allows others; "
@@ -205,6 +220,10 @@ class MoveArguments:
             raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
         if self.manifest is not None and self.dry_run:
             raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
+        if self.preserve is not None and self.no_preserve:
+            raise click.UsageError("--no-preserve is --preserve=none; give one of the two", ctx)
+        if self.numeric_ids and {"owner", "acl"}.isdisjoint(each.value for each in self.preserve or ()):
+            raise click.UsageError("--numeric-ids is for --preserve with owner or acl", ctx)
         if self.backup_dir is not None and self.on_conflict != "replace":
             raise click.UsageError("--backup-dir is for what --on-conflict replace replaces", ctx)
 
@@ -269,7 +288,9 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
         options = MoveOptions(
             on_conflict=None if asked.on_conflict is None else OnConflict[asked.on_conflict.upper()],
             backup_dir=asked.backup_dir,
-            preserve=not asked.no_preserve,
+            preserve=not asked.no_preserve if asked.preserve is None else asked.preserve,
+            numeric_ids=asked.numeric_ids,
+            best_effort=asked.best_effort,
             jobs=asked.jobs,
             rules=_rules_of(ctx),
             min_age_s=asked.min_age,

@@ -63,6 +63,7 @@ VALUES: Final[Mapping[str, Operand]] = {
     "HOST:PORT": _ANYTHING,
     "KEY|FILE": Operand(files=True),
     "LEVEL": Operand(words=tuple(LEVELS)),
+    "LIST": Operand(words=("mode", "times", "owner", "acl", "xattr", "hardlinks", "all", "none")),
     "N": _ANYTHING,
     "NAME": _ANYTHING,
     "RATE": _RATE_WORDS,
