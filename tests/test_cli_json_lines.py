@@ -1,4 +1,4 @@
-"""The display for programs: `realize.cli.display.json_lines`, as docs/usage.md has it."""
+"""The display for programs: `realize.cli.display.json_lines`, as docs/scripting.md has it."""
 
 from __future__ import annotations
 

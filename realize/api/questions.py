@@ -84,7 +84,7 @@ def list_files(
 def status(
     reactor: IReactor, peer: str | None = None, *, config: ConfigOrFile = None, logger_of: LoggerOf | None = None
 ) -> Deferred[dict[str, Any]]:
-    """Ask the daemon at a peer what it is doing; `docs/usage.md` describes the report of `realize status --json`.
+    """Ask the daemon at a peer what it is doing; `docs/scripting.md` describes the report of `realize status --json`.
 
     Here and below, None is the daemon of this machine, at its control socket: for its own user, and root.
 

@@ -17,19 +17,28 @@ from release.man.roff import bold, code, definition, example, italic, line_of, m
 from release.options import Option, options_of, options_of_daemon
 
 USAGE: Final = "usage.md"
+SCRIPTING: Final = "scripting.md"
+DAEMON: Final = "daemon.md"
 CONFIGURATION: Final = "configuration.md"
 
 EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
     "move": (
+        "Dry run",
         "Filters",
+        "Age and size",
+        "Order",
+        "Files by name",
         "Limits",
         "Time limits",
+        "Transfer limits",
         "Lost connections",
         "What becomes of a file",
+        "The name is taken",
+        "Backups",
         "What is not sent",
         "Directories",
+        "Symlinks",
         "Manifest",
-        "JSON",
     ),
     "throttle": ("Limits",),
     "check": ("Check",),
@@ -38,7 +47,12 @@ EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
 """The sections of the page of usage that belong to single commands."""
 
 _Chooses = Callable[[list[str]], bool]
-_PAGES: Final = {USAGE: "realize(1)", CONFIGURATION: "realize.toml(5)"}
+_PAGES: Final = {
+    USAGE: "realize(1)",
+    SCRIPTING: "realize-move(1)",
+    DAEMON: "realized(8)",
+    CONFIGURATION: "realize.toml(5)",
+}
 _CONFIGURED: Final = "--config"
 
 
@@ -65,15 +79,16 @@ class Pages:
 
     def __init__(self, docs: Path, date: str = "") -> None:
         self._date = date
-        self._usage = _Source(USAGE, (docs / USAGE).read_text(encoding="utf-8"))
-        self._configuration = _Source(CONFIGURATION, (docs / CONFIGURATION).read_text(encoding="utf-8"))
+        self._usage, self._scripting, self._daemon, self._configuration = (
+            _Source(name, (docs / name).read_text(encoding="utf-8")) for name in _PAGES
+        )
 
     def all(self) -> dict[str, str]:
         """The content of each page, by its file name."""
         pages = {"realize.1": self._overview()}
         for name, command in realize.commands.items():
             pages[f"realize-{name}.1"] = self._command(name, command)
-        pages["realized.8"] = self._daemon()
+        pages["realized.8"] = self._realized()
         pages["realize.toml.5"] = self._configurations()
         pages["realized.toml.5"] = [".so man5/realize.toml.5"]
         return {name: "".join(f"{line}\n" for line in lines) for name, lines in pages.items()}
@@ -112,7 +127,8 @@ class Pages:
             *_help(str(command.help)),
             macro("SH", "OPTIONS"),
             *(line for each in options_of(context) for line in _option(each)),
-            *(line for title in EXPLAINED_IN.get(name, ()) for line in self._of(self._usage, title)),
+            *self._of(self._usage, *EXPLAINED_IN.get(name, ())),
+            *(self._of(self._scripting, "Signals", "JSON") if name == "move" else ()),
             *self._end(
                 examples=lambda words: name == ("move" if _short_form(words) else words[1]), configured=configured
             ),
@@ -120,7 +136,7 @@ class Pages:
             _see("realize(1)", *(["realize-move(1)"] if name == "copy" else []), "realized(8)", "realize.toml(5)"),
         ]
 
-    def _daemon(self) -> list[str]:
+    def _realized(self) -> list[str]:
         return [
             *self._head("realized", 8, "serve directories to peers, and move files by itself"),
             macro("SH", "SYNOPSIS"),
@@ -129,10 +145,9 @@ class Pages:
             *_help(Options.longdesc),
             macro("SH", "OPTIONS"),
             *(line for each in options_of_daemon() for line in _option(each)),
-            *_in(self._configuration, _untabled(self._configuration.section("Options of `twistd realized`"))),
-            *self._of(self._configuration, "Check", "Under systemd", "Reload"),
-            macro("SH", "EXIT STATUS"),
-            *_in(self._usage, self._usage.section("Exit codes of the daemon")),
+            *self._of(self._daemon, "Check", "Signals", "How it stops"),
+            *self._of(self._configuration, "Reload"),
+            *self._of(self._daemon, "Under systemd", "Exit status"),
             *self._of(self._usage, "Files"),
             macro("SH", "SEE ALSO"),
             _see("realize(1)", "realize-reload(1)", "realize-moves(1)", "realize.toml(5)", "twistd(1)"),
@@ -165,7 +180,7 @@ class Pages:
 
     def _end(self, *, examples: _Chooses, configured: bool) -> Iterator[str]:
         yield macro("SH", "EXIT STATUS")
-        yield from _in(self._usage, self._usage.section("Exit codes"))
+        yield from _in(self._scripting, self._scripting.section("Exit codes"))
         if configured:
             yield from self._of(self._usage, "Environment", "Files")
         chosen = [line.strip() for line in self._usage.section("Examples").splitlines() if line.startswith("    ")]
@@ -242,10 +257,6 @@ def _short(command: click.Command) -> str:
 
 def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
-
-
-def _untabled(part: str) -> str:
-    return "\n".join(line for line in part.split("\n") if not line.startswith("|"))
 
 
 def _short_form(words: list[str]) -> bool:

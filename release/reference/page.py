@@ -24,7 +24,8 @@ BEGINNING: Final = """\
 
 <!-- Made by `make reference` from what the programs say with --help. Do not edit it by hand. -->
 
-Every option of `realize` and of `twistd realized`. [Using `realize`](usage.md) explains how they work together.
+Every option of `realize` and of `twistd realized`. [Using `realize`](usage.md) explains how they work together;
+[Scripting](scripting.md) has exit codes, signals and JSON, [The daemon](daemon.md) how it starts and ends.
 
 * An option of the command line outranks the variable of the environment, and that outranks the configuration.
 * "Also set by" names the variable, or the [key of the configuration](configuration.md).
@@ -34,8 +35,9 @@ Every option of `realize` and of `twistd realized`. [Using `realize`](usage.md) 
 
 EXPLAINED_IN: Final[Mapping[str, str]] = {
     "--backup-dir": "usage.md#backups",
-    "--check-config": "configuration.md#check",
-    "--drain": "usage.md#lost-connections",
+    "--check-config": "daemon.md#check",
+    "--drain": "daemon.md#how-it-stops",
+    "--dry-run": "usage.md#dry-run",
     "--exclude": "usage.md#filters",
     "--files-from": "usage.md#files-by-name",
     "--filter-from": "usage.md#filters",
@@ -44,7 +46,7 @@ EXPLAINED_IN: Final[Mapping[str, str]] = {
     "--grace": "usage.md#time-limits",
     "--include": "usage.md#filters",
     "--jobs": "usage.md#order",
-    "--json": "usage.md#json",
+    "--json": "scripting.md#json",
     "--key": "keys.md",
     "--links": "usage.md#symlinks",
     "--log-file": "logging.md",
@@ -52,12 +54,15 @@ EXPLAINED_IN: Final[Mapping[str, str]] = {
     "--log-level": "logging.md",
     "--manifest": "usage.md#manifest",
     "--max-duration": "usage.md#time-limits",
+    "--max-size": "usage.md#age-and-size",
     "--max-transfer": "usage.md#transfer-limits",
     "--metrics-addr": "metrics.md",
     "--metrics-instance": "metrics.md",
     "--metrics-job": "metrics.md",
     "--metrics-pushgateway": "metrics.md",
     "--metrics-textfile": "metrics.md",
+    "--min-age": "usage.md#age-and-size",
+    "--min-size": "usage.md#age-and-size",
     "--no-preserve": "usage.md#directories",
     "--no-retry": "usage.md#lost-connections",
     "--on-conflict": "usage.md#the-name-is-taken",

@@ -1,4 +1,4 @@
-"""The display for other programs: one JSON object per line, as ``docs/usage.md`` describes them."""
+"""The display for other programs: one JSON object per line, as ``docs/scripting.md`` describes them."""
 
 from __future__ import annotations
 
