@@ -173,6 +173,7 @@ def _files(stage: Path, debian: Path, tree: Path) -> None:
     for unit in units:
         folder = stage / "lib" / "systemd" / "system" if unit.suffix in {".service", ".timer"} else examples
         put[folder / unit.name] = (unit, 0o644)
+    put[examples / "realized.toml"] = (tree / "deploy" / "realized.toml", 0o644)
     for group in ("prometheus", "grafana"):
         for example in (tree / "deploy" / group).iterdir():
             put[examples / group / example.name] = (example, 0o644)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from realize.keys import generate_identity
 from realize.levels import FORMATS
 from realize.units import NO_RESERVE
 from realize.values import OnConflict
-from tests.pages import page, quoted, rows, section
+from tests.pages import ROOT, page, quoted, rows, section
 
 PAGE = page("configuration.md")
 TABLE = {quoted(row[0])[0]: row for row in rows(PAGE.partition("\n## ")[0])}
@@ -167,3 +168,36 @@ def test_the_example_of_the_page(read, tmp_path):
     config = read_config(str(path), for_daemon=True)
 
     assert {"camera", "hostb"} == set(config.peers)
+
+
+def test_the_whole_example(tmp_path):
+    """`deploy/realized.toml` has every key, and is a configuration; keys that are commented out have their defaults."""
+    text = (ROOT / "deploy" / "realized.toml").read_text()
+    for name in set(re.findall(r"\"(\S+'S [A-Z ]*PUBLIC KEY)\"", text)):
+        text = text.replace(f'"{name}"', f'"{generate_identity().public_key.base64}"')
+    for old in ("/store/inbox", "/store/night", "/mnt/usb/outbox", "/var/lib/realize", "/var/log/realize"):
+        tmp_path.joinpath(old[1:]).mkdir(parents=True)
+    text = re.sub(r'"/(store|mnt|var)/', rf'"{tmp_path}/\1/', text)
+    (tmp_path / "realized.key").touch()
+    whole = re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+
+    assert config_of(tmp_path / "realized.toml", text) == config_of(tmp_path / "realized.toml", whole)
+    assert set(KEYS) - set(keys_in(whole)) == {"state", "control"}
+    assert all(re.search(rf"^# {name} = ", text, flags=re.MULTILINE) for name in ("state", "control"))
+
+
+def config_of(path: Path, text: str) -> Config:
+    """The configuration that a file of this text is."""
+    path.write_text(text)
+    path.chmod(0o600)
+    return read_config(str(path), for_daemon=True)
+
+
+def keys_in(text: str) -> set[str]:
+    """The keys of a file, as the page writes them."""
+    found: set[str] = set()
+    for name, value in tomllib.loads(text).items():
+        tables = value.values() if name in {"dirs", "peers", "moves"} else [value]
+        prefix = f"{name}.NAME." if name in {"dirs", "peers", "moves"} else f"{name}."
+        found |= {f"{prefix}{key}" for table in tables for key in table} if isinstance(value, dict) else {name}
+    return found
