@@ -234,7 +234,7 @@ def test_every_alert_is_tested_and_explained():
     assert [] == [block for block in blocks if not all(re.search(each, block) for each in wanted)]
     for block in blocks:
         name = re.match(r"\w+", block)[0]
-        page = f"{{{{ $externalLabels.realize_docs }}}}/operations.md#{name.lower()}"
+        page = f"{{{{ $externalLabels.realize_runbook }}}}#{name.lower()}"
         assert [page] == re.findall(r'runbook_url: "(.+)"', block)
     sections = re.split(r"^### ", OPERATIONS.read_text(), flags=re.MULTILINE)[1:]
     explained = {name: text for name, _, text in (each.partition("\n") for each in sections) if name in alert_names()}
