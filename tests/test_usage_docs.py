@@ -12,7 +12,9 @@ from realize.cli.main import realize
 from realize.cli.runner import ENDING
 from realize.daemon.tap import Options
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S, STOPPING
+from realize.errors import UsageError
 from realize.exit_codes import DaemonExitCode, ExitCode
+from realize.units import parse_duration, parse_rate, parse_size
 from tests.pages import page, quoted, rows, section
 
 USAGE, SCRIPTING, DAEMON = page("usage.md"), page("scripting.md"), page("daemon.md")
@@ -58,6 +60,20 @@ def test_signals():
 def test_when_a_stop_is_forced():
     """The page says how long after the drain time."""
     assert f" {DRAIN_KILL_AFTER_S:.0f} s after the drain time" in DAEMON
+
+
+@pytest.mark.parametrize(("what", "parse"), [("rate", parse_rate), ("size", parse_size), ("duration", parse_duration)])
+def test_how_values_are_written(what, parse):
+    """Each example in the table is understood, but for those that it says are refused."""
+    [row] = [row for row in rows(section(USAGE, "Rates, sizes and durations")) if row[0] == what]
+    refused = {"10Mbps", "10Mbit"}
+
+    for example in quoted(row[1]):
+        if example in refused:
+            with pytest.raises(UsageError, match="bits"):
+                parse(example)
+        else:
+            parse(example)
 
 
 @pytest.mark.parametrize("name", sorted(realize.commands))

@@ -28,6 +28,7 @@ EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
         "Age and size",
         "Order",
         "Files by name",
+        "Rates, sizes and durations",
         "Limits",
         "Time limits",
         "Transfer limits",
@@ -40,7 +41,7 @@ EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
         "Symlinks",
         "Manifest",
     ),
-    "throttle": ("Limits",),
+    "throttle": ("Rates, sizes and durations", "Limits"),
     "check": ("Check",),
     "completion": ("Completion",),
 }

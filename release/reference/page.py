@@ -30,6 +30,7 @@ Every option of `realize` and of `twistd realized`. [Using `realize`](usage.md) 
 * An option of the command line outranks the variable of the environment, and that outranks the configuration.
 * "Also set by" names the variable, or the [key of the configuration](configuration.md).
   A key `moves.NAME.…` sets the same for a [move that the daemon does by itself](moves.md).
+* RATE, SIZE and DUR are [rates, sizes and durations](usage.md#rates-sizes-and-durations).
 * An option without a value is off unless it is given.
 """
 
