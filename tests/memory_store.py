@@ -745,6 +745,12 @@ class _MemoryReader:
         self._order.position += length
         return succeed(None)
 
+    def at_most(self, size: int) -> None:
+        pass
+
+    def stop(self) -> None:
+        self._order.end()
+
     @shielded
     async def cut(self) -> list[Chunk]:
         self._store.take_fault("cut", self._path)
@@ -790,6 +796,7 @@ class _MemoryReader:
 class _MemoryWriter:
     deltas = True
     takes_holes = True
+    near = True
 
     def __init__(
         self, store: MemoryStore, path: bytes, size: int, policy: OnConflict, replaces: Seen | None, number: int

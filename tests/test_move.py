@@ -4,7 +4,7 @@ import os
 import random
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from realize.errors import (
@@ -47,6 +47,7 @@ from realize.mover.filters import selection
 from realize.mover.plan import Action
 from realize.mover.run import Run, Side, TransferOptions
 from realize.values import (
+    BLOCK_BYTES,
     MAX_SMALL_BYTES,
     ZERO_BLOCK,
     Attributes,
@@ -1254,6 +1255,34 @@ def test_stopped_in_the_middle_keeps_partials_and_says_how_far_they_are():
     assert [b"x"] == [event.path for event in trial.of(FileInterrupted)]
     assert destination.partials[b"x"] and BIG.startswith(destination.partials[b"x"])
     assert {b"x": BIG} == contents(source)
+
+
+@pytest.mark.parametrize(("near", "kept"), [(True, 3), (False, 1)])
+def test_what_has_arrived_is_kept_when_a_run_is_stopped(near, kept):
+    """What a peer has sent is written before the end, unless it would have to travel on to another peer."""
+    source, destination = MemoryStore({b"x": bytes(8 * BLOCK_BYTES)}), MemoryStore()
+    open_reader, open_writer = source.open_reader, destination.open_writer
+
+    def sent_by_a_peer(reader):
+        read, blocks = reader.read, iter(range(3))
+        reader.stop = lambda: None
+        reader.read = lambda: fail(ConnectionFailed("stopped")) if next(blocks, None) is None else read()
+        return reader
+
+    def slow(writer):
+        writer.near, write = near, writer.write
+        waits = iter([Deferred(), None, None])
+        writer.write = lambda pieces: write(pieces).addCallback(lambda _: next(waits))
+        return writer
+
+    source.open_reader = lambda *given, **options: open_reader(*given, **options).addCallback(sent_by_a_peer)
+    destination.open_writer = lambda *given, **options: open_writer(*given, **options).addCallback(slow)
+    trial = Trial(source, destination)
+    trial.done.cancel()
+
+    assert Interrupted is type(trial.finish())
+    assert kept * BLOCK_BYTES == len(destination.partials[b"x"])
+    assert [kept * BLOCK_BYTES] == [event.reached for event in trial.of(FileInterrupted)]
 
 
 def test_files_put_aside_are_bounded(monkeypatch):

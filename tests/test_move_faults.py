@@ -122,7 +122,7 @@ class Script:
 class Late:
     """A store, or what was opened in one, that follows a script."""
 
-    AT_ONCE = frozenset({"keeps_both", "reads_at_once", "takes_at_once", "round_trip", "in_transit"})
+    AT_ONCE = frozenset({"keeps_both", "reads_at_once", "takes_at_once", "round_trip", "in_transit", "at_most", "stop"})
 
     def __init__(self, script, end, behind):
         self._script = script

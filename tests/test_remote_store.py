@@ -581,7 +581,9 @@ def test_losing_the_connection_keeps_partials(served):
 
     assert ConnectionFailed is type(served.result(waiting))
     assert ConnectionFailed is type(served.result(writer.write([b"x"])))
-    assert ConnectionFailed is type(served.result(reader.read()))
+    while isinstance(read := served.result(reader.read()), list):
+        assert read
+    assert ConnectionFailed is type(read)
     assert ConnectionFailed is type(served.result(reader.finish()))
     assert content == served.memory.partials[b"f"]
     assert 0 == served.responders.open_count

@@ -17,6 +17,7 @@ from realize.store.client.transit import Transit
 from realize.values import BLOCK_BYTES, SPAN_BYTES, Attributes, Committed, OnConflict, Seen, Stored, Version, extent
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail
+from realize.wire.commands import HOLE_CREDIT_BYTES
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
 from tests.loopback import Pair
 
@@ -406,6 +407,43 @@ def test_an_error_behind_the_content_fails_the_end(asking, step):
 
     assert [[SourceChanged]] * 2 == list(map(kinds, finished))
     assert [[]] == asking.ask(reader.read())
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "stopped"])
+def test_what_has_come_is_read_before_the_end(asking, lost):
+    """Before the reason: the next run need not have it sent again."""
+    reader = asking.reading(10)
+    read = [asking.ask(reader.read())]
+    asking.send(b"123")
+    asking.send(b"456")
+    asking.client_wire.cut() if lost else reader.stop()
+    asking.flush()
+    if not lost:
+        asking.send(b"789")
+    read += [asking.ask(reader.read()) for _ in range(2)]
+    reader.close()
+
+    assert [[[b"123"]], [[b"456"]], [ConnectionFailed]] == [*read[:2], kinds(read[2])]
+
+
+def test_a_reader_that_is_stopped_before_content_flows_asks_for_none(asking):
+    """It is closed."""
+    reader = asking.reading(10)
+    reader.stop()
+
+    assert [ProtocolError] == kinds(asking.ask(reader.read()))
+    assert [commands.CloseStream] == asking.names()
+
+
+@pytest.mark.parametrize("most", [None, 5], ids=["all", "some"])
+def test_a_peer_need_not_send_what_is_not_wanted(asking, most):
+    """It is given no credit for that, but for a hole that may come next."""
+    reader = asking.reading(1 << 20)
+    if most is not None:
+        reader.at_most(most)
+    asking.ask(reader.read())
+
+    assert (1 << 20 if most is None else most + HOLE_CREDIT_BYTES) == reader._content.stream._granted
 
 
 def test_to_look_again_behind_content_takes_another_stream(asking):

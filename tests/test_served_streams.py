@@ -18,7 +18,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.store.server.streams import ServedRead, ServedWrite
+from realize.store.server.streams import LAST_WRITES_TIMEOUT_S, ServedRead, ServedWrite
 from realize.values import BLOCK_BYTES, MAX_HOLE_BYTES, SPANS_AHEAD, Attributes, Committed, Hole, Stored, Version
 from realize.wire import packing
 from tests.loopback import Pair
@@ -529,23 +529,41 @@ def test_a_file_that_was_abandoned_is_not_committed(streaming):
     assert [("write", [b"12345"]), ("abandon", False)] == streaming.store.asked
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_what_came_before_the_end_is_written(streaming, keep):
-    """Then the file is kept or dropped, as the peer wishes, once, and trail and peer are told how much is there."""
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "asked"])
+def test_what_came_before_the_end_is_written(streaming, lost):
+    """All of it, and then the file is kept, once: trail and peer are told how much is there; until then it is shown."""
     served = streaming.write(30, have=5)
     streaming.ask(served.match(begun(5), 5))
     streaming.answer(5)
-    streaming.here.receive(b"12345")
-    abandoned = [streaming.ask(served.abandon(keep=keep)) for _ in range(2)]
-    before = streaming.store.asked[1:]
+    streaming.arrive(b"123")
+    streaming.arrive(b"45")
+    streaming.here.receive(b"678")
+    if lost:
+        streaming.pair.server_wire.cut()
+        streaming.pair.flush()
+    abandoned = [streaming.ask(served.abandon(keep=True)) for _ in range(2)]
     streaming.answer()
-    unfinished = list(abandoned[0])
-    streaming.answer(8)
+    unfinished = [list(each) for each in abandoned]
+    shown = len(streaming.said.named("forget"))
+    streaming.answer()
+    streaming.answer(13)
 
-    assert ([("write", [b"12345"])], []) == (before, unfinished)
-    assert ([[8], [None]], ("abandon", keep)) == (abandoned, streaming.store.asked[-1])
-    assert (["match", "write", "abandon"], [(8, keep)]) == (streaming.store.names(), streaming.said.named("stopped"))
-    assert [] == streaming.said.named("count_failed")
+    assert [("write", [b"123"]), ("write", [b"45678"]), ("abandon", True)] == streaming.store.asked[1:]
+    assert ([[], []], 0, [[13], [None]]) == (unfinished, shown, abandoned)
+    assert ([(13, True)], []) == (streaming.said.named("stopped"), streaming.said.named("count_failed"))
+    assert 0 == streaming.served._claim.size == streaming.here._claim.size
+
+
+def test_what_is_to_be_dropped_is_not_written_before(streaming):
+    """Only what is being written already is waited for."""
+    served = streaming.write(30)
+    streaming.arrive(b"12345")
+    streaming.arrive(b"678")
+    abandoned = streaming.ask(served.abandon(keep=False))
+    streaming.answer()
+    streaming.answer(0)
+
+    assert ([("write", [b"12345"]), ("abandon", False)], [0]) == (streaming.store.asked, abandoned)
 
 
 # Reading.
@@ -722,7 +740,7 @@ async def _read(stream):
 
 
 def test_holes_end_with_their_peer(streaming):
-    """Of what still waits to be hashed nothing is begun any more, however much that is."""
+    """Of what still waits to be hashed nothing is begun any more after a moment, however much that is."""
     served = streaming.write(1 << 62)
     for _ in range(100):
         streaming.here.receive_hole(MAX_HOLE_BYTES)
@@ -731,7 +749,9 @@ def test_holes_end_with_their_peer(streaming):
 
     abandoned = streaming.ask(served.abandon(keep=True))
     streaming.answer()
-    streaming.answer(MAX_HOLE_BYTES)
+    streaming.pair.clock.advance(LAST_WRITES_TIMEOUT_S)
+    streaming.answer()
+    streaming.answer(2 * MAX_HOLE_BYTES)
 
-    assert (["write", "abandon"], [MAX_HOLE_BYTES]) == (streaming.store.names(), abandoned)
-    assert [(MAX_HOLE_BYTES,)] == streaming.said.named("left_out")
+    assert (["write", "write", "abandon"], [2 * MAX_HOLE_BYTES]) == (streaming.store.names(), abandoned)
+    assert [(MAX_HOLE_BYTES,)] * 2 == streaming.said.named("left_out")

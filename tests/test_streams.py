@@ -455,6 +455,41 @@ def test_a_failed_stream_fails_its_reader_and_drops_the_rest():
     assert 1 == len(link.granted)
 
 
+def test_what_has_arrived_is_read_before_the_end():
+    """Nothing more is promised or taken meanwhile, and no memory is claimed but for what is still here."""
+    memory = Memory(1 << 30, 1 << 30)
+    link = FakeLink()
+    link.memory = memory.of("peer")
+    stream = InboundStream(1, 2 * MAX_NARROW_BYTES, link)
+    stream.start()
+    stream.receive(bytes(TAKE_BYTES))
+    stream.receive(b"rest")
+    stream.end(NoSpace("over"))
+    stream.receive(b"late")
+    held = memory.held
+    taken = [outcome(stream.read())[0] for _ in range(2)]
+
+    assert (TAKE_BYTES + 4, 1) == (held, len(link.granted))
+    assert [TAKE_BYTES, 4] == [sum(map(len, pieces)) for _, pieces in taken]
+    assert [NoSpace] * 2 == [type(outcome(stream.read())[0][1]) for _ in range(2)]
+    assert (False, 0) == (stream.unread, memory.held)
+
+
+def test_no_more_comes_than_is_wanted():
+    """Up to what it takes to be told of a hole, holes not counted."""
+    link = FakeLink()
+    stream = InboundStream(1, 100 * MAX_NARROW_BYTES, link)
+    stream.cap(3 * MIN_HOLE_BYTES)
+    stream.start()
+    stream.receive_hole(MAX_HOLE_BYTES)
+    stream.receive(bytes(3 * MIN_HOLE_BYTES))
+    stream.delivered()
+    while stream.unread:
+        outcome(stream.read())
+
+    assert 3 * MIN_HOLE_BYTES + 2 * HOLE_CREDIT_BYTES == sum(link.granted)
+
+
 def table(*, connecting=True):
     """The streams of one side."""
     return StreamTable(FakeLink(), connecting=connecting)
@@ -534,9 +569,26 @@ def test_a_lost_connection_fails_every_stream():
     streams.lost(error)
 
     assert [error, error] == [reading[0][1], writing[0][1]]
+    assert 0 == len(streams)
     assert [(False, error)] == outcome(streams.inbound(number, 10).read())
     with pytest.raises(ConnectionFailed):
         streams.choose()
+
+
+def test_what_a_lost_connection_has_brought_can_be_read():
+    """Until its stream is closed."""
+    streams = table()
+    numbers = [streams.choose() for _ in range(2)]
+    some, more = (streams.inbound(number, 1 << 20) for number in numbers)
+    for stream, number in ((some, numbers[0]), (more, numbers[1])):
+        stream.start()
+        streams.receive(number, b"content")
+    streams.lost(ConnectionFailed("gone"))
+    streams.close(numbers[1])
+
+    assert [(True, [b"content"])] == outcome(some.read())
+    assert [ConnectionFailed] * 2 == [type(outcome(stream.read())[0][1]) for stream in (some, more)]
+    assert (0, 14) == (len(streams) - 1, streams.content()[1])
 
 
 def boxes_of(link):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from attrs import define, evolve
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
 from realize.mover.allowance import Spent
@@ -303,6 +304,8 @@ class _Sending:
             left = version.size - self.have
             if self.work.allowance is not None and self.granted < left:
                 self.granted += self.work.allowance.take(left - self.granted)
+            if self.granted < left:
+                self.reader.at_most(self.granted)
             deltas = self.deltas and self.granted >= left
             if deltas and worthwhile(self.reader, writer, self.existing.final_size or 0, left):
                 await Delta(self.reader, writer, left, self._moved).run()
@@ -322,6 +325,8 @@ class _Sending:
             useless = isinstance(error, SideError) and isinstance(error.error, (SourceChanged, WrongSize))
             reached: int | None = None
             try:
+                if isinstance(error, CancelledError):
+                    await self._write_the_last(writer)
                 reached = await self._abandon(writer, keep=not useless)
             finally:
                 self.work.emit(Stopped(self.path, version.size, reached))
@@ -369,6 +374,14 @@ class _Sending:
                 self._moved(*shares(writer, allowed))
             if len(allowed) < len(pieces) or len(allowed[-1]) < len(pieces[-1]):
                 raise Spent
+
+    async def _write_the_last(self, writer: IWriter) -> None:
+        """Write what has arrived on this machine; cancelled again, it goes no further."""
+        if not writer.near:
+            return
+        self.reader.stop()
+        with contextlib.suppress(CancelledError, SideError, Spent):
+            await self._send(writer)
 
     async def _unless_taken(self, answer: Deferred[_T]) -> _T:
         """Await the answer; raises `Busy`, so that it is tried again, if a file appeared where none was seen before."""

@@ -120,6 +120,15 @@ class IReader(Interface):
         Spans that were cut and not picked are read like the rest, once all earlier calls are answered.
         """
 
+    def at_most(size: int) -> None:
+        """Say that of the content that `read` returns no more than ``size`` bytes are wanted, holes not counted.
+
+        A peer then sends hardly more; to be called before the first `read`.
+        """
+
+    def stop() -> None:
+        """Want nothing more: `read` returns what a peer has sent that is here by now, and then fails."""
+
     def finish() -> Deferred[bytes]:
         """Return the digest of the whole content, once all of it was read or skipped.
 
@@ -137,6 +146,7 @@ class IWriter(Interface):
     have: int = Attribute("Bytes that an earlier transfer left in the partial.")
     deltas: bool = Attribute("Whether `offer` may be used.")
     takes_holes: bool = Attribute("Whether holes are not sent; else their zeros are.")
+    near: bool = Attribute("Whether the file is on this machine: to write it, nothing has to travel.")
 
     def match(digests: Sequence[bytes], length: int) -> Deferred[int]:
         """Compare the next ``length`` bytes of the partial, block by block, with the digests of the source.

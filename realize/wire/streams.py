@@ -287,6 +287,8 @@ class InboundStream:
         self._link = link
         self._granted = 0
         """Up to where content may come."""
+        self._cap: int | None = None
+        """Up to where credit is given, if not to the end."""
         self._takes_holes = True
         self._leapt = 0
         """How much further holes have brought `arrived` than the credit that they used up."""
@@ -311,6 +313,19 @@ class InboundStream:
     def travelled(self) -> int:
         """Bytes of content that have arrived, without holes, including those of an unfinished box."""
         return min(self.limit, self.arrived + self._link.arriving(self.number)) - self.holes
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is content that has arrived, and that nobody has read yet."""
+        return bool(self._held)
+
+    def cap(self, length: int) -> None:
+        """Give credit for hardly more than ``length`` bytes, holes not counted: no more of it is wanted.
+
+        To be called before `start`.
+        """
+        # If a hole comes next, there is enough to be told of it.
+        self._cap = self.arrived + length + HOLE_CREDIT_BYTES
 
     def start(self) -> None:
         """Give the first credit."""
@@ -354,6 +369,8 @@ class InboundStream:
         self.arrived += length
         self.holes += length
         self._granted += length - HOLE_CREDIT_BYTES
+        if self._cap is not None:
+            self._cap += length
         self._leapt += length - HOLE_CREDIT_BYTES
         if self.arrived > self._granted:
             raise ProtocolError(f"stream {self.number}: more content than credit")
@@ -378,9 +395,10 @@ class InboundStream:
         The last of the pieces may be a hole that is longer.
 
         The caller is done with what it got before, so new credit may be given.
-        Fails with the error of `fail`.
+        Fails with the error of `fail`, or with that of `end` once all is read that has arrived.
         """
-        if self._error is not None:
+        if self._error is not None and not self._held:
+            self._claim.release()
             return fail(self._error)
         self._claim.shrink(self._taken)
         self._taken = 0
@@ -392,11 +410,24 @@ class InboundStream:
         self._waiting = Deferred(self._forget)
         return self._waiting
 
-    def fail(self, error: RealizeError) -> None:
-        """Make `read` fail, now and later, and drop all that was not read; the first error counts."""
+    def end(self, error: RealizeError) -> None:
+        """Nothing more will come: let `read` return what has arrived, and then fail with ``error``.
+
+        To be followed by `fail` if nobody reads on: what was not read takes memory.
+        """
         if self._error is not None:
             return
+        self.delivered()
+        if not self._held:
+            self.fail(error)
+            return
         self._error = error
+        self._claim.shrink(min(self._granted, self.limit) - self.arrived)
+
+    def fail(self, error: RealizeError) -> None:
+        """Make `read` fail, now and later, and drop all that was not read; the first error counts."""
+        if self._error is None:
+            self._error = error
         self._claim.release()
         self._views.clear()
         self._pieces.clear()
@@ -404,7 +435,7 @@ class InboundStream:
         self._held = 0
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting.errback(error)
+            waiting.errback(self._error)
 
     def _forget(self, _: Deferred[list[Piece]]) -> None:
         self._waiting = None
@@ -454,7 +485,7 @@ class InboundStream:
         return pieces
 
     def _grant(self) -> None:
-        left = self.limit - self._granted
+        left = (self.limit if self._cap is None else min(self.limit, self._cap)) - self._granted
         if left <= 0 or self._error is not None:
             return
         round_trip = self._link.round_trip
@@ -646,10 +677,19 @@ class StreamTable:
         return 0 < number <= (self._ours if number % 2 == self._ours % 2 else self._theirs)
 
     def lost(self, error: RealizeError) -> None:
-        """The connection is gone: fail all streams, now and later."""
+        """The connection is gone: fail all streams, now and later.
+
+        Content that has arrived and was not read yet can still be, until the stream is closed.
+        """
         self._lost = error
-        while self._open:
-            _, stream = self._open.popitem()
+        for number in list(self._open):
+            stream = self._open.get(number)
+            if isinstance(stream, InboundStream):
+                with _log.failuresHandled("while a connection ended"):
+                    stream.end(error)
+                if stream.unread:
+                    continue
+            stream = self._open.pop(number, None)
             if stream is not None:
                 self._count(stream)
                 with _log.failuresHandled("while a connection ended"):

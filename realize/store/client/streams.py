@@ -62,6 +62,7 @@ class RemoteReader:
         self._path = path
         self._removing = removing
         self._order = ReadState(opened.version.size)
+        self._most: int | None = None
         self._content = _ArrivingContent(protocol, opened.stream)
         self._transit = transit
         self._journey = opened.stream.number
@@ -119,6 +120,17 @@ class RemoteReader:
             return fail(error)
         return self._content.pick(wanted, picked.wanted)
 
+    def at_most(self, size: int) -> None:
+        """See `IReader`."""
+        self._most = size
+
+    def stop(self) -> None:
+        """See `IReader`; of chunks that were picked, none are returned any more."""
+        if self._order.phase is ReadPhase.FLOWING:
+            self._content.stream.end(ConnectionFailed("the reader was stopped"))
+        else:
+            self.close()
+
     def read(self) -> Deferred[list[Piece]]:
         """See `IReader`."""
         if self._order.phase is not ReadPhase.FLOWING:
@@ -155,6 +167,8 @@ class RemoteReader:
 
     def _flow(self) -> None:
         self._order.flow()
+        if self._most is not None:
+            self._content.stream.cap(self._most)
         self._content.start()
 
     async def _stand(self, length: int) -> None:
@@ -227,7 +241,7 @@ class _ArrivingContent:
     def _not_picked(self, failure: Failure) -> None:
         failure.trap(RealizeError)
         error: Any = failure.value
-        self.stream.fail(error)
+        self.stream.end(error)
 
     def start(self) -> None:
         """Ask for all the rest; what the peer answers at its end is the outcome."""
@@ -244,14 +258,14 @@ class _ArrivingContent:
         return waiting
 
     def settle(self, outcome: bytes | RealizeError) -> None:
-        """Set the outcome, unless there is one, and fire what waits; an error fails the content still to come."""
+        """Set the outcome, unless there is one, and fire what waits; an error is read behind what has come."""
         if self.outcome is not None:
             return
         self.outcome = outcome
         waiting = self.leave()
         if isinstance(outcome, RealizeError):
             if self.stream.arrived < self.stream.limit:
-                self.stream.fail(outcome)
+                self.stream.end(outcome)
             for waiter in waiting:
                 waiter.errback(outcome)
         else:
@@ -423,6 +437,8 @@ class RemoteWriter:
             raise
         self._order.answered(length, extent(chunks, wanted))
         return wanted
+
+    near = False
 
     @property
     def takes_holes(self) -> bool:

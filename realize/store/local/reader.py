@@ -304,6 +304,13 @@ class LocalReader:
             digests += some
         return digests, looked
 
+    def at_most(self, size: int) -> None:
+        """See `IReader`; what is read ahead here has not travelled."""
+
+    def stop(self) -> None:
+        """See `IReader`; nothing has travelled."""
+        self.close()
+
     @shielded
     async def cut(self) -> list[Chunk]:
         """See `IReader`; content is not kept for `pick`, which reads it again."""

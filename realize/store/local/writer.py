@@ -433,6 +433,7 @@ class LocalWriter:
 
     deltas = True
     takes_holes = True
+    near = True
 
     def __init__(
         self,

@@ -30,6 +30,9 @@ from realize.wire.streams import InboundStream, OutboundStream
 
 _T = TypeVar("_T")
 
+LAST_WRITES_TIMEOUT_S: Final = 2.0
+"""Seconds for which content is still written that had arrived when its stream was given up; its peer waits."""
+
 STREAM_IDLE_TIMEOUT_S: Final = 600.0
 """Seconds without a command or content after which a stream is closed: it holds a lock, a descriptor, and room."""
 
@@ -98,6 +101,7 @@ class ServedWrite:
         """Whether there was memory to search for chunks; None before the first offer."""
         self._lock = DeferredLock()
         self._offering = DeferredLock()
+        self._leaving = DeferredLock()
         self._writer: IWriter | None = None
         self._opening: Deferred[IWriter] | None = None
         self._pumping: Deferred[None] | None = None
@@ -243,14 +247,24 @@ class ServedWrite:
 
     async def abandon(self, *, keep: bool) -> int | None:
         """See `realize.wire.commands.AbandonStream`; return how many bytes are kept, None if that is not known."""
+        # Whoever comes second waits: the store must not be closed while the last content is written.
+        await self._leaving.acquire()
+        try:
+            return await self._abandon(keep=keep)
+        finally:
+            self._leaving.release()
+
+    async def _abandon(self, *, keep: bool) -> int | None:
         kept: int | None = None
         if self._ended:
             return kept
-        # What came together with the command is still to be written.
+        self._enter(Stage.ENDED)
+        self._order.end()
         try:
-            self._stream.delivered()
+            if keep:
+                await self._write_the_last()
         finally:
-            self._end()
+            self._forget()
             try:
                 if self._pumping is not None:
                     await self._pumping
@@ -262,6 +276,18 @@ class ServedWrite:
                     kept = await self._writer.abandon(keep=keep)
                     self._audit.stopped(kept, kept=keep)
         return kept
+
+    async def _write_the_last(self) -> None:
+        """Let the pump write what has arrived, as far as it comes in `LAST_WRITES_TIMEOUT_S`."""
+        error = ConnectionFailed("the stream was closed")
+        self._stream.end(error)
+        if self._pumping is not None:
+            timer = self._protocol.clock.callLater(LAST_WRITES_TIMEOUT_S, self._stream.fail, error)
+            try:
+                await self._pumping
+            finally:
+                if timer.active():
+                    timer.cancel()
 
     async def _told(self, work: Deferred[_T]) -> _T:
         """Await the writer's answer; count its failure, and log it if the disk is at fault."""
@@ -323,15 +349,19 @@ class ServedWrite:
 
     def _end(self) -> None:
         if self._enter(Stage.ENDED):
-            try:
-                self._order.end()
-                if self._looking is not None:
-                    self._looking.cancel()
-                    self._looking = None
-                self._protocol.streams.close(self._stream.number)
-            finally:
-                self._observer.forget()
-                self._claim.release()
+            self._order.end()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Close the stream, whose number means nothing from now on."""
+        try:
+            if self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
+            self._protocol.streams.close(self._stream.number)
+        finally:
+            self._observer.forget()
+            self._claim.release()
 
 
 class ServedRead:
