@@ -145,6 +145,17 @@ class Order(enum.Enum):
     SMALLEST = "smallest"
 
 
+class Compress(enum.Enum):
+    """Whether content is compressed on its way between two machines."""
+
+    AUTO = "auto"
+    """Where the line is slower than compression, and as long as the content shrinks."""
+    ALWAYS = "always"
+    """On every line, both ways, as long as the content shrinks."""
+    NEVER = "never"
+    """Neither what is sent nor what comes."""
+
+
 class Kind(enum.Enum):
     """The kind of an entry in a listing."""
 

@@ -166,7 +166,17 @@ class Wire:
 class Pair:
     """A connected client and server."""
 
-    def __init__(self, clock, *, chunk=16 * 1024, welcome=None, client_greeting=None, server_greeting=None):
+    def __init__(
+        self,
+        clock,
+        *,
+        chunk=16 * 1024,
+        welcome=None,
+        client_greeting=None,
+        server_greeting=None,
+        wrap=lambda client: client,
+    ):
+        """``wrap`` inserts a layer between the client and its transport."""
         self.clock = clock
         self.log = Log()
         self.client = PeerProtocol(
@@ -187,9 +197,9 @@ class Pair:
         self.client_wire = Wire(clock, chunk)
         self.server_wire = Wire(clock, chunk)
         self.client_wire.other, self.server_wire.other = self.server_wire, self.client_wire
-        self.client_wire.protocol, self.server_wire.protocol = self.client, self.server
+        self.client_wire.protocol, self.server_wire.protocol = wrap(self.client), self.server
         self.server.makeConnection(self.server_wire)
-        self.client.makeConnection(self.client_wire)
+        self.client_wire.protocol.makeConnection(self.client_wire)
 
     def flush(self, steps=10_000):
         """Deliver until nothing moves; for a `twisted.internet.task.Clock`."""

@@ -20,7 +20,7 @@ from realize.wire.connection import PeerProtocol
 
 COMMANDS = commands.every_command()
 KNOWN = {"commandName", "arguments", "response", "errors", "fatalErrors", "requiresAnswer"}
-ONE_WAY = {"Ping", "Goodbye", "Data", "Zeros", "Credit", "StopStream"}
+ONE_WAY = {"Ping", "Goodbye", "Data", "Zeros", "Compressed", "Credit", "StopStream"}
 
 
 def test_all_commands_are_known():
@@ -63,11 +63,11 @@ def test_a_command_says_what_it_means(command):
 
 
 def test_every_command_is_answered():
-    """A daemon has a responder for each; the three that make up content are taken from the boxes without any."""
+    """A daemon has a responder for each; the four that make up content are taken from the boxes without any."""
     answering = (DirectoryResponders, PeerProtocol, ReloadResponder, SteeringResponders)
     answered = set().union(*(each._commandDispatch for each in answering))
 
-    assert {commands.Data, commands.Zeros, commands.Credit} == {
+    assert {commands.Data, commands.Zeros, commands.Compressed, commands.Credit} == {
         each for each in COMMANDS if each.commandName not in answered
     }
 

@@ -38,6 +38,7 @@ class FakeLink:
         self.bytes_sent = 0
         self.waits = 0
         self.takes_holes = True
+        self.compression = None
         self.begun = {}
         self.clock = Clock()
         self.now = self.clock.seconds

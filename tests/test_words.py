@@ -59,6 +59,8 @@ NO_COUNT = {
     "wire.commands.MINOR": "a version",
     "wire.commands.MOVES_SINCE_MINOR": "a version",
     "wire.commands._MAX_NUMBER": "the largest number of a handle, a listing or a stream",
+    "wire.frames._KIND_RESERVED": "a kind of block in Zstandard",
+    "wire.frames._KIND_RLE": "a kind of block in Zstandard",
     "wire.tls._PARTIAL_WRITE": "a flag of OpenSSL",
     "wire.tls._VERIFY": "flags of OpenSSL",
     "wire.tls._TCP_NOTSENT_LOWAT": "a number of setsockopt(2)",

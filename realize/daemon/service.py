@@ -26,6 +26,7 @@ from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.memory import Memory
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, ThreadPools, when_ended
+from realize.concurrency.turns import Turns
 from realize.config import Config, DirectoryConfig, Right
 from realize.config.values import check_daemon_needs
 from realize.daemon.activity import activity_line
@@ -82,8 +83,12 @@ LOADED_AHEAD: Final = (
     "realize.preserving",
     "realize.runs.connections",
     "realize.store.client.store",
+    "realize.wire.frames",
 )
 """What peers, moves and reloads may need at any time."""
+
+COMPRESSION_THREADS: Final = 2
+"""Threads in which the content of all peers is compressed and expanded: one piece at a time for each of them."""
 
 FIXED_KEYS: Final = ("key", "former_keys", "listen", "limits", "metrics", "page_file_names", "state", "control")
 """The keys of the configuration that a reload cannot change."""
@@ -123,6 +128,8 @@ class RealizedService(Service):
         self._pools = ThreadPools(reactor, THREADS, "disk")
         """By directory path."""
         self._reader = ThreadPool(reactor, 1, "configuration")
+        self._compressing = ThreadPool(reactor, COMPRESSION_THREADS, "compression")
+        self._compression_turns = Turns(COMPRESSION_THREADS, 1)
         self._reloading = DeferredLock()
         self._availability = Availability(reactor, self._log, partial(look_later, reactor), self._take_up)
         self._ledger = Ledger(reactor)
@@ -458,7 +465,9 @@ class RealizedService(Service):
             await moves_ended
         finally:
             # What threads do cannot be cut short; the reactor goes on meanwhile.
-            await when_ended(self._reactor, [*self._pools.retire(), *self._reader.retire()])
+            await when_ended(
+                self._reactor, [*self._pools.retire(), *self._reader.retire(), *self._compressing.retire()]
+            )
             self._exclusive.keep(())
         # Last, so that draining can be observed.
         await self._control.close()
@@ -472,6 +481,7 @@ class RealizedService(Service):
         peer = self._config.peers[name]
         number = str(connection.number)
         connection.use_memory(self._memory.of(name))
+        connection.in_thread = self._compression_turns.threads_of(name, self._compressing.run)
         self._throttling.joined(connection, name, number)
         connection.origin = peer.origin_key
         directories = DirectoryResponders(

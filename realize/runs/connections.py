@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from realize import __version__
 from realize.concurrency.reactor import IReactor
+from realize.concurrency.shielded import RunInThread
 from realize.errors import ConnectionFailed, RealizeError
 from realize.keys import Identity, PublicKey
 from realize.logger import Logger, LoggerOf
@@ -43,6 +44,7 @@ class Connections:
     """Connects to each peer once; ``run`` stays the same when a run comes back after it lost its connections.
 
     ``within`` has limits that the connections keep to with others of this process.
+    ``in_thread`` is where content is compressed and expanded.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Connections:
         logger_of: LoggerOf,
         *,
         within: LimitTree | None = None,
+        in_thread: RunInThread = maybeDeferred,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
@@ -60,6 +63,7 @@ class Connections:
         self._logger_of = logger_of
         self._log = logger_of("cli").bind(run=run)
         self._within = within
+        self._in_thread = in_thread
         self._tree = ThrottleTree(reactor) if within is None else within.tree
         self._timetables = Timetables[tuple[Peer, Direction]](reactor, self._changed, wall_clock)
         self._wall_clock = wall_clock
@@ -144,6 +148,7 @@ class Connections:
 
         def attempt() -> ConnectingProtocol:
             self.attempt = make()
+            self.attempt.in_thread = self._in_thread
             return self.attempt
 
         connection = await connect(

@@ -34,6 +34,7 @@ LOADED_AHEAD: Final = (
     "pyfastcdc",
     "realize.runs.connections",
     "realize.store.client.store",
+    "realize.wire.frames",
     "twisted.internet.endpoints",
 )
 """What a file that replaces another version needs, and a connection, which may not be made at once."""

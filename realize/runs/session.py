@@ -220,7 +220,9 @@ class Session:
             # Without a remote end, nothing of the wire is loaded.
             from realize.runs.connections import Connections
 
-            self._connections = Connections(self._reactor, self._rates, self.run, self._logger_of, within=self._within)
+            self._connections = Connections(
+                self._reactor, self._rates, self.run, self._logger_of, within=self._within, in_thread=self.in_thread
+            )
         return self._connections
 
     def _freed(self, path: bytes, size: int) -> None:

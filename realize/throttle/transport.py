@@ -104,9 +104,14 @@ class ThrottledProtocol(Protocol):
         self._update()
 
     @property
+    def share(self) -> float | None:
+        """How many bytes per second the limits leave for this connection; None without a limit."""
+        return None if self._flow is None else self._flow.share
+
+    @property
     def suggested_chunk(self) -> int:
         """How many bytes to write at a time, so that a message behind them waits about 50 ms: 512 to 65,535."""
-        share = None if self._flow is None else self._flow.share
+        share = self.share
         if share is None:
             return MAX_VALUE_BYTES
         return int(min(MAX_VALUE_BYTES, max(MIN_QUEUE_BYTES, share * QUEUE_S)))

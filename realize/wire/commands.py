@@ -22,6 +22,7 @@ from realize.values import (
     DIGEST_BYTES,
     MAX_HOLE_BYTES,
     MAX_OFFERED_CHUNKS,
+    MAX_VALUE_BYTES,
     MIN_HOLE_BYTES,
     OnConflict,
     Use,
@@ -63,8 +64,14 @@ LINKS: Final = "links"
 HOLES: Final = "holes"
 """The capability to understand `Zeros`."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS, HOLES)
-"""The capabilities that this software announces in Hello."""
+ZSTD: Final = "zstd"
+"""The capability to understand `Compressed`."""
+
+ZSTD_ALWAYS: Final = "zstd-always"
+"""The wish that content is compressed on every link, both ways, and not only where that makes it faster."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS, HOLES, ZSTD)
+"""The capabilities that this software announces in Hello, unless it is told otherwise."""
 
 MAX_HANDLES: Final = 64
 MAX_LISTINGS: Final = 8
@@ -77,6 +84,9 @@ MAX_CREDIT_BYTES: Final = 1 << 30
 
 HOLE_CREDIT_BYTES: Final = MIN_HOLE_BYTES
 """Bytes of credit that a hole uses up: what its zeros take to hash must not pile up at the receiver."""
+
+MIN_COMPRESSED_BYTES: Final = 256
+"""The least content in one ``Compressed``, in bytes: less is not worth a box of its own."""
 
 _MAX_NUMBER: Final = (1 << 32) - 1
 _MAX_BITMAP_BYTES: Final = MAX_OFFERED_CHUNKS // 8
@@ -482,6 +492,20 @@ class Zeros(_OneWay):
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"stream", _number()),
         (b"length", Number(MAX_HOLE_BYTES, least=MIN_HOLE_BYTES)),
+    ]
+
+
+class Compressed(_OneWay):
+    """The next ``length`` bytes of the file are what this frame of Zstandard contains.
+
+    Whoever sends `Data` may send it instead, if both sides have the capability `ZSTD`.
+    The frame is shorter than its content, and uses up as much credit as its content.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"stream", _number()),
+        (b"length", Number(MAX_VALUE_BYTES, least=MIN_COMPRESSED_BYTES)),
+        (b"content", Octets(least=1)),
     ]
 
 

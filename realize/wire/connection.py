@@ -28,12 +28,14 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.concurrency.memory import UNBOUNDED, Share
+from realize.concurrency.shielded import RunInThread
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, Silence
 from realize.logger import Logger
 from realize.values import MAX_VALUE_BYTES
 from realize.wire import boxes, commands
 from realize.wire.coarse_timers import Timers
 from realize.wire.commands import Reason
+from realize.wire.compression import Compression
 from realize.wire.error_answers import from_remote, log_unexpected
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.keepalive import Keepalive
@@ -127,6 +129,10 @@ class PeerProtocol(AnsweringProtocol):
         self.bytes_received = 0
         self.bytes_sent = 0
         self._welcome = welcome
+        self.in_thread: RunInThread = maybeDeferred
+        """Compresses and expands content; here, unless whoever has threads gives it some before Hello is over."""
+        self.compression: Compression | None = None
+        """Compresses and expands content, once it is known that both ends do."""
         self.memory: Share = UNBOUNDED.of("")
         """What the peer may make us hold."""
         self._replies = ReplyTimeouts(clock)
@@ -324,6 +330,11 @@ class PeerProtocol(AnsweringProtocol):
         suggested: int = getattr(self.transport, "suggested_chunk", MAX_VALUE_BYTES)
         return WRITE_BATCH_BYTES if suggested >= MAX_VALUE_BYTES else suggested
 
+    def limit(self) -> float | None:
+        """Bytes per second that the throttle leaves for this connection; None without a limit."""
+        share: float | None = getattr(self.transport, "share", None)
+        return share
+
     def now(self) -> float:
         """The time in seconds, by the connection's clock."""
         return self.clock.seconds()
@@ -465,6 +476,8 @@ class PeerProtocol(AnsweringProtocol):
             self.streams.receive(box.stream, box.content)
         elif isinstance(box, boxes.ZerosBox):
             self.streams.receive_hole(box.stream, box.length)
+        elif isinstance(box, boxes.CompressedBox):
+            self.streams.receive_compressed(box.stream, box.length, box.frame)
         else:
             self.streams.credited(box.stream, box.amount)
 
@@ -565,6 +578,10 @@ class PeerProtocol(AnsweringProtocol):
     def _introduced(self, theirs: Greeting) -> None:
         self.theirs = theirs
         self.reading.parser.limit = boxes.MAX_BOX_BYTES
+        ours, known = self.greeting.capabilities, theirs.capabilities
+        if commands.ZSTD in ours and commands.ZSTD in known:
+            always = commands.ZSTD_ALWAYS in ours or commands.ZSTD_ALWAYS in known
+            self.compression = Compression(self, self.in_thread, always=always)
 
     def _end_after_answer(self) -> None:
         self.clock.callLater(0, self._lose, ConnectionFailed(f"{self.label} was refused"))

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import ProtocolError
 from realize.wire.admission import Admission
-from realize.wire.boxes import Box, BoxParser, CreditBox, DataBox, ZerosBox
+from realize.wire.boxes import Box, BoxParser, ContentBox, CreditBox
 from realize.wire.keepalive import Keepalive
 
 MAX_BOXES_PER_TURN: Final = 128
@@ -42,7 +42,7 @@ MAX_FIRST_BOX_BYTES: Final = 8 * 1024
 _MORE_THAN_A_PING_BYTES: Final = 32
 """Bytes: more than this of an unfinished box is a sign of work; a ``Ping`` is shorter."""
 
-AnyBox: TypeAlias = DataBox | ZerosBox | CreditBox | Box
+AnyBox: TypeAlias = ContentBox | CreditBox | Box
 
 
 class Receiver(Protocol):

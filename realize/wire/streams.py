@@ -1,4 +1,6 @@
-"""The content of files on its way: streams of ``Data`` boxes, and ``Zeros`` for holes, under a window of credit.
+"""The content of files on its way: streams under a window of credit.
+
+Content is in ``Data`` boxes, what shrinks in ``Compressed`` ones, and holes are told by ``Zeros``.
 
 A receiver gives credit, and a sender never sends more than that: this bounds the memory of the receiver however slow
 its disk is.
@@ -13,16 +15,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from itertools import groupby
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from realize.concurrency.memory import Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import MAX_HOLE_BYTES, MAX_VALUE_BYTES, MIN_HOLE_BYTES, ZERO_BLOCK, Content, Hole, Piece
-from realize.wire.boxes import data_head, data_tail, zeros
-from realize.wire.commands import HOLE_CREDIT_BYTES, MAX_CREDIT_BYTES, MAX_STREAMS
+from realize.wire.boxes import compressed, data_head, data_tail, zeros
+from realize.wire.commands import HOLE_CREDIT_BYTES, MAX_CREDIT_BYTES, MAX_STREAMS, MIN_COMPRESSED_BYTES
+from realize.wire.compression import (
+    CHUNKS_PER_PORTION,
+    MIN_PORTION_BYTES,
+    STEP_BYTES,
+    CompressedPiece,
+    Compression,
+    Hope,
+    beginning,
+    portions,
+)
 from realize.wire.send_queue import SendQueue
 from realize.wire.windows import FIRST_WINDOW_BYTES, RoundTrip, StreamWindow
 
@@ -74,6 +88,9 @@ class Link(Protocol):
     round_trip: RoundTrip
     """How long an answer of the other end takes."""
 
+    compression: Compression | None
+    """Compresses and expands content; None if not both ends know that."""
+
     @property
     def takes_holes(self) -> bool:
         """Whether the other end understands what says that content is a hole."""
@@ -116,7 +133,10 @@ class OutboundStream:
         """Bytes of content handed to the transport so far, without holes."""
         self.holes = 0
         """Bytes of content that were holes, and told as such."""
+        self.saved = 0
+        """Bytes of content that did not travel since it was compressed."""
         self._link = link
+        self._hope = Hope()
         self._tail = data_tail(number)
         self._gone = 0
         self._travelled = 0
@@ -142,12 +162,66 @@ class OutboundStream:
         """Whether the other end is told of holes; else it gets their zeros."""
         return self._link.takes_holes
 
-    async def send(self, pieces: Sequence[Piece]) -> None:
-        """Send the pieces, in boxes that each carry as many of them as fit; done when the transport has them all.
+    async def send(self, pieces: Sequence[Piece], *, apart: bool = False) -> None:
+        """Send the pieces; done when the transport has them all.
 
+        They are compressed where that makes it faster; if ``apart``, each piece alone, so that how much one shrinks
+        says nothing of the others.
         Raises what the receiver stopped the stream with, or why the connection was lost.
         Only one call at a time.
         """
+        compression, hope = self._link.compression, self._hope
+        if compression is None:
+            await self._send_plain(pieces)
+            return
+        while pieces:
+            if not compression.wanted():
+                part, pieces = beginning(pieces, compression.stride())
+                await self._send_plain(part)
+            elif hope.pause:
+                before = self.content
+                part, pieces = beginning(pieces, min(hope.pause, STEP_BYTES))
+                await self._send_plain(part)
+                hope.passed(self.content - before)
+            else:
+                part, pieces = beginning(pieces, STEP_BYTES if apart else hope.step)
+                for is_hole, group in groupby(part, _is_hole):
+                    if is_hole:
+                        await self._send_plain(list(group))
+                    else:
+                        await self._send_shrunk(compression, cast("list[Content]", list(group)), apart=apart)
+
+    async def _send_shrunk(self, compression: Compression, contents: Sequence[Content], *, apart: bool) -> None:
+        """Send contents compressed, as far as they shrink."""
+        most = min(MAX_VALUE_BYTES, max(MIN_PORTION_BYTES, CHUNKS_PER_PORTION * self._link.chunk()))
+        tried = portions(contents, most, apart=apart)
+        frames = await compression.shrink(tried, sampled=apart)
+        if not apart:
+            self._hope.tried(shrank=any(frames))
+        for is_plain, group in groupby(zip(tried, frames, strict=True), lambda each: each[1] is None):
+            if is_plain:
+                await self._send_plain([content for content, _ in group])
+            else:
+                await self._send_frames([(len(content), frame) for content, frame in group if frame is not None])
+
+    async def _send_frames(self, frames: Sequence[tuple[int, bytes]]) -> None:
+        """Send frames, each with the length of its content."""
+        boxes: list[Content] = []
+        size = travelling = 0
+        for length, frame in frames:
+            if boxes and (self.credit < length or travelling >= self._link.chunk()):
+                await self._flush(boxes, size)
+                boxes, size, travelling = [], 0, 0
+            await self.credited(length)
+            self.credit -= length
+            self.saved += length - len(frame)
+            boxes += compressed(self.number, length, frame)
+            size += length
+            travelling += len(frame)
+        await self._flush(boxes, size)
+
+    async def _send_plain(self, pieces: Sequence[Piece]) -> None:
+        """Send the pieces in boxes that each carry as many of them as fit."""
         boxes: list[Content] = []
         size = 0
         content: list[Content] = []
@@ -232,6 +306,8 @@ class OutboundStream:
         self.content += size
         begin = self._link.bytes_sent
         self._link.write(data)
+        if self._link.compression is not None:
+            self._link.compression.wrote(begin)
         if len(self._noted) == MAX_NOTED_WRITES:
             begin = self._noted.pop().begin
         self._noted.append(_Write(begin, self._link.bytes_sent, self.content))
@@ -284,6 +360,8 @@ class InboundStream:
         """Bytes of content that have come, holes among them."""
         self.holes = 0
         """Bytes of content that were told to be holes."""
+        self.saved = 0
+        """Bytes of content that did not travel since it was compressed."""
         self._link = link
         self._granted = 0
         """Up to where content may come."""
@@ -299,7 +377,9 @@ class InboundStream:
         self._taken = 0
         """Bytes that the consumer works on."""
         self._views: list[Content] = []
-        self._pieces: list[Piece] = []
+        self._pieces: list[Piece | CompressedPiece] = []
+        self._compressed = 0
+        """How many of these are compressed."""
         self._fragments = bytearray()
         self._waiting: Deferred[list[Piece]] | None = None
         self._held = 0
@@ -353,13 +433,30 @@ class InboundStream:
         self.arrived += len(content)
         if not content:
             raise ProtocolError("a Data box without content")
+        self._check_arrived()
+        if self._error is None:
+            self._views.append(content)
+            self._held += len(content)
+
+    def _check_arrived(self) -> None:
         if self.arrived > self._granted:
             raise ProtocolError(f"stream {self.number}: more content than credit")
         if self.arrived > self.limit:
             raise ProtocolError(f"stream {self.number}: more content than announced")
+
+    def receive_compressed(self, length: int, frame: bytes) -> None:
+        """A ``Compressed`` box arrived; raises `realize.errors.ProtocolError` if it was not allowed."""
+        if not MIN_COMPRESSED_BYTES <= length <= MAX_VALUE_BYTES or not 0 < len(frame) < length:
+            raise ProtocolError(f"stream {self.number}: {length} bytes compressed to {len(frame)}")
+        self.arrived += length
+        self.saved += length - len(frame)
+        self._check_arrived()
         if self._error is None:
-            self._views.append(content)
-            self._held += len(content)
+            self._gather()
+            self._end_fragments()
+            self._pieces.append(CompressedPiece(frame, length))
+            self._compressed += 1
+            self._held += length
 
     def receive_hole(self, length: int) -> None:
         """A ``Zeros`` box arrived; raises `realize.errors.ProtocolError` if it was not allowed."""
@@ -372,10 +469,7 @@ class InboundStream:
         if self._cap is not None:
             self._cap += length
         self._leapt += length - HOLE_CREDIT_BYTES
-        if self.arrived > self._granted:
-            raise ProtocolError(f"stream {self.number}: more content than credit")
-        if self.arrived > self.limit:
-            raise ProtocolError(f"stream {self.number}: more content than announced")
+        self._check_arrived()
         if self._error is None:
             # What need not come any more takes no memory.
             self._claim.shrink(usable - HOLE_CREDIT_BYTES - (min(self._granted, self.limit) - self.arrived))
@@ -405,7 +499,7 @@ class InboundStream:
         if self._held or self.arrived >= self.limit:
             taken = self._take()
             self._grant()
-            return succeed(taken)
+            return taken
         self._grant()
         self._waiting = Deferred(self._forget)
         return self._waiting
@@ -446,7 +540,8 @@ class InboundStream:
             self._grant()
             # Last: if the above fails, the connection ends, and the reader must still be waiting to be told.
             waiting, self._waiting = self._waiting, None
-            waiting.callback(taken)
+            # Without threads, it was told already that something could not be expanded.
+            taken.addErrback(lambda _: None) if waiting is None else taken.chainDeferred(waiting)
 
     def _gather(self) -> None:
         """Append what has come since the last time to what is there.
@@ -469,20 +564,32 @@ class InboundStream:
             self._pieces.append(bytes(self._fragments))
             self._fragments.clear()
 
-    def _take(self) -> list[Piece]:
+    def _take(self) -> Deferred[list[Piece]]:
         self._gather()
         self._end_fragments()
         count = size = held = 0
+        compression = self._link.compression if self._compressed else None
         while size < TAKE_BYTES and count < len(self._pieces):
             piece = self._pieces[count]
-            size += len(piece)
-            held += HOLE_CREDIT_BYTES if isinstance(piece, Hole) else len(piece)
+            length = piece.length if isinstance(piece, CompressedPiece) else len(piece)
+            size += length
+            held += HOLE_CREDIT_BYTES if isinstance(piece, Hole) else length
             count += 1
         pieces = self._pieces[:count]
         del self._pieces[:count]
         self._held -= held
         self._taken += held
-        return pieces
+        if compression is None:
+            return succeed(cast("list[Piece]", pieces))
+        self._compressed -= sum(isinstance(piece, CompressedPiece) for piece in pieces)
+        return compression.expand(pieces).addErrback(self._not_expanded)
+
+    def _not_expanded(self, failure: Failure) -> Failure:
+        """Take nothing more of a peer that sends what is no frame."""
+        error: Any = failure.value
+        if isinstance(error, RealizeError):
+            self.fail(error.with_traceback(None))
+        return failure
 
     def _grant(self) -> None:
         left = (self.limit if self._cap is None else min(self.limit, self._cap)) - self._granted
@@ -523,6 +630,10 @@ class InboundStream:
         self._asking = False
         self._granted += amount
         self._link.grant(self.number, amount)
+
+
+def _is_hole(piece: Piece) -> bool:
+    return isinstance(piece, Hole)
 
 
 def _worth_keeping(views: Sequence[Content]) -> bool:
@@ -649,6 +760,18 @@ class StreamTable:
             self._receiving.add(stream)
         elif number in self._open or not self._existed(number):
             raise ProtocolError(f"a hole for stream {number}, which does not expect any")
+
+    def receive_compressed(self, number: int, length: int, frame: bytes) -> None:
+        """A ``Compressed`` box arrived; as for `receive`."""
+        if self._link.compression is None:
+            raise ProtocolError("compressed content, which was not agreed")
+        stream = self._open.get(number)
+        if isinstance(stream, InboundStream):
+            stream.receive_compressed(length, frame)
+            self._receiving.add(stream)
+            self.latest = number
+        elif number in self._open or not self._existed(number):
+            raise ProtocolError(f"content for stream {number}, which does not expect any")
 
     def delivered(self) -> None:
         """All boxes of one delivery were received."""

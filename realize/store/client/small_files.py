@@ -133,7 +133,7 @@ class RemoteBatches:
         """Send the content of a batch; return the answer to its command."""
         try:
             with contextlib.suppress(RealizeError):
-                await stream.send(contents)
+                await stream.send(contents, apart=True)
         finally:
             self._sending.release()
         try:

@@ -74,6 +74,6 @@ class ServedBatches:
         stream.give(sum(map(len, contents)))
         await self._sending.acquire()
         try:
-            await stream.send(contents)
+            await stream.send(contents, apart=True)
         finally:
             self._sending.release()

@@ -1,0 +1,75 @@
+"""How fast a line takes what is sent, as long as it is the line that holds the sender up; pure.
+
+A sender that is held up by its disk, or by the receiver, leaves the line idle at times, and what went over it says
+little of what it could carry.
+So the rate is that of a time at whose end something still waited that had been written a while before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+MEASURED_AFTER_S: Final = 0.25
+"""Seconds over which the rate is measured at least."""
+
+WAITED_S: Final = 0.02
+"""Seconds after which a line that is not full has carried what was written."""
+
+FORGET_S: Final = 5.0
+"""Seconds after which a rate is forgotten if the line has not been full since: it may have become faster."""
+
+_APART_S: Final = 0.005
+"""Seconds between writes that are noted one by one."""
+
+
+class _Mark(NamedTuple):
+    time: float
+    position: int
+    """Among all bytes that are sent over the line."""
+
+
+class LineRate:
+    """The rate of one line.
+
+    `wrote` is called at each write, and `look`, if it `is_due`, right before one.
+    ``now`` is in seconds, of a clock that nobody sets.
+    """
+
+    def __init__(self) -> None:
+        self.rate_bps: float | None = None
+        """Bytes per second; None if the line holds nobody up, as far as is known."""
+        self._since: _Mark | None = None
+        """What had left this machine when we looked last."""
+        self._full_at = 0.0
+        """When the line was last found full."""
+        self._writes: deque[_Mark] = deque()
+        """Where the writes of late began."""
+
+    def wrote(self, now: float, begin: int) -> None:
+        """Something was written at that position."""
+        writes = self._writes
+        if not writes or now - writes[-1].time >= _APART_S:
+            self._forget_writes(now)
+            writes.append(_Mark(now, begin))
+
+    def is_due(self, now: float) -> bool:
+        """Whether the rate can be measured anew."""
+        return self._since is None or now - self._since.time >= MEASURED_AFTER_S
+
+    def look(self, now: float, sent: int, unsent: int) -> None:
+        """Measure: of ``sent`` bytes written so far, ``unsent`` have not left this machine, or not arrived."""
+        since = self._since
+        gone = sent - unsent
+        self._forget_writes(now)
+        settled = self._writes[0].position if self._writes else sent
+        if since is not None and gone < settled:
+            self.rate_bps = (gone - since.position) / (now - since.time)
+            self._full_at = now
+        elif now - self._full_at > FORGET_S:
+            self.rate_bps = None
+        self._since = _Mark(now, gone)
+
+    def _forget_writes(self, now: float) -> None:
+        while self._writes and self._writes[0].time <= now - WAITED_S:
+            self._writes.popleft()
