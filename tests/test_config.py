@@ -200,7 +200,7 @@ def test_paths(folder, monkeypatch):
     [
         (
             "kee = 1",
-            "kee: unknown key; expected one of control, dirs, drain, former_keys, key, limits, listen, logs, metrics, ",
+            "kee: unknown key; expected one of compress, control, dirs, drain, former_keys, key, limits, listen, logs, ",
         ),
         ("directories = {}", "directories: unknown key; "),
         ("key = 1", "key: expected a path, not an integer"),
@@ -299,6 +299,7 @@ def test_paths(folder, monkeypatch):
         ("state = 1", "state: expected a path, not an integer"),
         ('control = ""', "control: expected a path"),
         ("control = true", "control: expected a path, not a boolean"),
+        ('compress = "gzip"', "compress: 'gzip' is not known; expected one of auto, always, never"),
         ("page_file_names = 1", "page_file_names: expected true or false, not an integer"),
         ('moves.a.from = "/a"', "moves.a.to: is missing; expected where files go"),
         ("moves.a.to = 1", "moves.a.to: expected a path, not an integer"),

@@ -37,6 +37,7 @@ IN_WORDS = {
     "its first key": (None,),
     "`rename`, or `skip` where that is unknown": (None,),
     "in path order": (None,),
+    "as `compress`": (None,),
 }
 """Defaults that the page has in words, and the values that they stand for."""
 PUBLIC_KEY = generate_identity().public_key.base64

@@ -25,10 +25,11 @@ from realize.runs.move_options import MoveOptions
 from realize.runs.options import MetricsTargets
 from realize.runs.summary import Summary
 from realize.throttle.tree import Scope
-from realize.values import Entry, Kind, Links, OnConflict, Order, Preserve
+from realize.values import Compress, Entry, Kind, Links, OnConflict, Order, Preserve
 from realize.wire.commands import Direction, Steering
 
 __all__ = [
+    "Compress",
     "Config",
     "ConfigError",
     "ConnectionFailed",

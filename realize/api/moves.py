@@ -137,7 +137,13 @@ class _ApiRun:
     async def _run(self, config: ConfigOrFile) -> None:
         async with (
             self._metrics.during(self._reactor),
-            Session(self._reactor, credentials_of(config), self._logger_of, self._options.rates) as session,
+            Session(
+                self._reactor,
+                credentials_of(config),
+                self._logger_of,
+                self._options.rates,
+                compress=self._options.compress,
+            ) as session,
         ):
             self._run_log = RunLog(session.run, self._logger_of)
             self._run_log.started(self._texts, self._options, remove=self._remove)

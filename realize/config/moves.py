@@ -27,7 +27,7 @@ from realize.config.checks import (
 from realize.config.problems import SeveralProblems, problems_if_given, problems_of, refuse
 from realize.errors import Problem, RealizeError
 from realize.shown import Shown
-from realize.values import USUALLY_PRESERVED, OnConflict, Order, Preserve, preserving
+from realize.values import USUALLY_PRESERVED, Compress, OnConflict, Order, Preserve, preserving
 
 SETTLE_S: Final = 10.0
 """Seconds that a file must be unchanged unless another time is configured."""
@@ -104,6 +104,8 @@ class MoveConfig(Shown):
     """Whether files are moved even if some of that cannot be kept; else they stay."""
     links: bool = False
     """Whether symlinks are moved, as they are."""
+    compress: Compress | None = None
+    """Whether content is compressed on its way; None: as the configuration says for all."""
     jobs: int = 4
     """Large files in flight at once."""
     prune_age_s: float | None = None
@@ -150,6 +152,7 @@ class MoveConfig(Shown):
             *problems_of("numeric_ids", as_boolean, self.numeric_ids),
             *problems_of("best_effort", as_boolean, self.best_effort),
             *problems_of("links", as_boolean, self.links),
+            *problems_if_given("compress", instance_of(Compress), self.compress),
             *problems_of("jobs", instance_of(int), self.jobs),
             *problems_if_given("prune_dirs", zero_allowed, self.prune_age_s),
             *problems_of("trust_source", as_boolean, self.trust_source),

@@ -60,10 +60,10 @@ from realize.units import (
     display_text,
     quoted,
 )
-from realize.values import Links, OnConflict, Order
+from realize.values import Compress, Links, OnConflict, Order
 
 T = TypeVar("T")
-_Words = TypeVar("_Words", Links, Order)
+_Words = TypeVar("_Words", Compress, Links, Order)
 
 Warn = Callable[[str], object]
 """Called with one sentence that says what is wrong with a file that is used all the same."""
@@ -216,6 +216,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
         limits=table_of(LimitsConfig, memory_bytes=as_memory, peer_memory_bytes=as_memory),
         logs=table_of(LogsConfig, level=as_log_levels, format=choice(*FORMATS), file=path),
         partial_max_age_s=as_duration,
+        compress=_word_of(Compress),
         drain_s=as_duration_or_zero,
         state=path,
         control=lambda value: None if value is False else path(value),
@@ -259,6 +260,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         numeric_ids=as_boolean,
         best_effort=as_boolean,
         links=as_boolean,
+        compress=_word_of(Compress),
         jobs=_whole_number,
         prune_age_s=as_duration_or_zero,
         trust_source=as_boolean,

@@ -48,7 +48,7 @@ from realize.units import (
     Reserve,
     display_text,
 )
-from realize.values import Links
+from realize.values import Compress, Links
 
 T = TypeVar("T")
 
@@ -307,6 +307,8 @@ class Config(Shown):
     logs: LogsConfig = Factory(LogsConfig)
     partial_max_age_s: float = PARTIAL_MAX_AGE_S
     """Seconds without progress after which a partial is removed."""
+    compress: Compress = Compress.AUTO
+    """Whether content is compressed on its way to and from peers."""
     drain_s: float = 10.0
     """Seconds that a stopping daemon lets running commands and moves continue."""
     state: str | None = field(default=None, converter=given_file)
@@ -330,6 +332,7 @@ class Config(Shown):
             *problems_of("limits", instance_of(LimitsConfig), self.limits),
             *problems_of("logs", instance_of(LogsConfig), self.logs),
             *problems_of("partial_max_age", check_seconds, self.partial_max_age_s),
+            *problems_of("compress", instance_of(Compress), self.compress),
             *problems_of("drain", partial(check_seconds, zero_allowed=True), self.drain_s),
             *problems_if_given("state", as_path, self.state),
             *problems_if_given("control", as_path, self.control),

@@ -60,6 +60,7 @@ from realize.telemetry.logging.twisted_events import TwistedEvents
 from realize.tracing import run_of
 from realize.units import display_name
 from realize.wire.commands import Reason
+from realize.wire.compression import capabilities
 from realize.wire.connection import Greeting
 from realize.wire.control import ControlFactory, LocalUser
 from realize.wire.server import AcceptedProtocol, PeerServerFactory
@@ -151,7 +152,7 @@ class RealizedService(Service):
             clock=reactor,
             log=self._logs.of("wire"),
             identities=self._identities,
-            greeting=Greeting(f"realized {__version__}"),
+            greeting=_greeting(config),
             known=lambda: self._keys,
             welcome=self._welcome,
             on_refusal=self._events.refused,
@@ -337,6 +338,7 @@ class RealizedService(Service):
         self._pools.keep([directory.path for directory in config.directories.values()])
         try:
             self._take_over(config)
+            self._factory.greeting = _greeting(config)
             self._housekeeping.start(directories, config.partial_max_age_s)
             self._look_what_is_forbidden(found)
             self._moves.reload(self._with_identity(config), plans)
@@ -615,6 +617,10 @@ class RealizedService(Service):
         return report(
             self, self._factory, self._rates, directories, limits, moves, keys, asker.name, is_admin=asker.is_admin
         )
+
+
+def _greeting(config: Config) -> Greeting:
+    return Greeting(f"realized {__version__}", capabilities(config.compress))
 
 
 def _found(seen: Mapping[str, Sight]) -> dict[str, FoundDirectory]:

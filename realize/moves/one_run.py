@@ -217,7 +217,12 @@ class OneRun:
     async def _session(self) -> None:
         plan = self._plan
         async with Session(
-            self._reactor, self._credentials, self._logger_of, plan.options.rates, self._within
+            self._reactor,
+            self._credentials,
+            self._logger_of,
+            plan.options.rates,
+            self._within,
+            compress=plan.options.compress,
         ) as session:
             self._open, self._run = session, session.run
             self._run_log = RunLog(session.run, self._logger_of)

@@ -135,6 +135,7 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         numeric_ids=move.numeric_ids,
         best_effort=move.best_effort,
         links=move.links,
+        compress=move.compress,
         jobs=move.jobs,
         rules=rules,
         min_age_s=0.0 if settles else move.settle_s,

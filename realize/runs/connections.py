@@ -30,8 +30,10 @@ from realize.throttle.timed_limits import Cause
 from realize.throttle.timetables import Timetables
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
+from realize.values import Compress
 from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
+from realize.wire.compression import capabilities
 from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting, PeerProtocol
 from realize.wire.control_client import connect_control
 from realize.wire.throttling import OwnLimit, limit_by, pacing
@@ -56,6 +58,7 @@ class Connections:
         *,
         within: LimitTree | None = None,
         in_thread: RunInThread = maybeDeferred,
+        compress: Compress = Compress.AUTO,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._reactor = reactor
@@ -64,6 +67,7 @@ class Connections:
         self._log = logger_of("cli").bind(run=run)
         self._within = within
         self._in_thread = in_thread
+        self._compress = compress
         self._tree = ThrottleTree(reactor) if within is None else within.tree
         self._timetables = Timetables[tuple[Peer, Direction]](reactor, self._changed, wall_clock)
         self._wall_clock = wall_clock
@@ -138,7 +142,7 @@ class Connections:
     async def _connect(self, peer: Peer, identities: Sequence[Identity]) -> ConnectingProtocol:
         # A daemon that is reached in two ways must not take one connection for the other come back.
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
-        greeting = Greeting(f"realize {__version__}", run=run)
+        greeting = Greeting(f"realize {__version__}", capabilities(self._compress), run)
         name = f"{len(self._made) + 1}"
 
         def logger(component: str) -> Logger:

@@ -13,6 +13,7 @@ from realize.config.values import PARTIAL_MAX_AGE_S
 from realize.fs.own_files import OWN_FILES
 from realize.keys import Identity, PublicKey, load_identity, read_public_key
 from realize.places import default_config_path, default_key_path
+from realize.values import Compress
 
 
 class Credentials(Protocol):
@@ -29,6 +30,10 @@ class Credentials(Protocol):
     @property
     def partial_max_age_s(self) -> float:
         """Seconds without progress after which a partial is removed; the default if no configuration was read yet."""
+
+    @property
+    def compress(self) -> Compress:
+        """Whether content is compressed on its way; the default if no configuration was read yet."""
 
     @property
     def control_paths(self) -> tuple[str, ...]:
@@ -101,6 +106,11 @@ class FileCredentials:
         return PARTIAL_MAX_AGE_S if self._config is None else self._config.partial_max_age_s
 
     @property
+    def compress(self) -> Compress:
+        """See `Credentials`."""
+        return Compress.AUTO if self._config is None else self._config.compress
+
+    @property
     def control_paths(self) -> tuple[str, ...]:
         """See `Credentials`."""
         return _control_paths(self.config, self._environ)
@@ -134,6 +144,7 @@ class GivenCredentials:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.partial_max_age_s = config.partial_max_age_s
+        self.compress = config.compress
         self.control_paths = _control_paths(config, os.environ)
         self._identities: tuple[Identity, ...] = ()
 

@@ -17,7 +17,7 @@ from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.schedule.timetable import RateByTime, plainly
 from realize.shown import Shown
 from realize.units import MAX_SIZE_BYTES
-from realize.values import USUALLY_PRESERVED, OnConflict, Order, Preserve, preserving
+from realize.values import USUALLY_PRESERVED, Compress, OnConflict, Order, Preserve, preserving
 
 MAX_JOBS: Final = 32
 """The most large files in flight at once."""
@@ -83,6 +83,8 @@ class MoveOptions(Shown):
     """Remove directories of the source that are empty and at least this old; None: never.  Not for a copy."""
     links: bool = False
     """Move symlinks, as they are; a target must stay inside the destination, unless a daemon there allows more."""
+    compress: Compress | None = None
+    """Whether content is compressed on its way; None: as the configuration says."""
     up_bps: RateByTime = field(default=None, converter=plainly)
     """Send at most so many bytes per second, always or by a timetable; None is unlimited."""
     down_bps: RateByTime = field(default=None, converter=plainly)
@@ -121,6 +123,8 @@ class MoveOptions(Shown):
             yield "numeric_ids: is for owners and access control lists, and preserve has neither"
         if not isinstance(self.order, Order | None):
             yield f"order: expected one of {', '.join(map(str, Order))}"
+        if not isinstance(self.compress, Compress | None):
+            yield f"compress: expected one of {', '.join(map(str, Compress))}"
         if type(self.jobs) is not int or not 1 <= self.jobs <= MAX_JOBS:
             yield f"jobs: expected a number from 1 to {MAX_JOBS}"
         for rule in self.rules:

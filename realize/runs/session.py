@@ -37,6 +37,7 @@ from realize.store.local.headroom import Freed, Headroom
 from realize.store.local.promised_space import Ledger
 from realize.store.local.store import LocalStore
 from realize.store.origin import origin_of
+from realize.values import Compress
 
 if TYPE_CHECKING:
     from realize.runs.connections import Connections
@@ -66,6 +67,7 @@ class Session:
 
     ``logger_of`` is called when the first connection is made.
     ``within`` has limits that its connections keep to with others of this process.
+    ``compress`` outranks what the credentials say about that.
     """
 
     def __init__(
@@ -75,11 +77,14 @@ class Session:
         logger_of: LoggerOf,
         rates: Rates = Rates(),  # noqa: B008 -- frozen
         within: LimitTree | None = None,
+        *,
+        compress: Compress | None = None,
     ) -> None:
         self.credentials = credentials
         self._reactor = reactor
         self._rates = rates
         self._within = within
+        self._compress = compress
         self._logger_of = logger_of
         self._peer_key_used = False
         self._connections: Connections | None = None
@@ -221,7 +226,13 @@ class Session:
             from realize.runs.connections import Connections
 
             self._connections = Connections(
-                self._reactor, self._rates, self.run, self._logger_of, within=self._within, in_thread=self.in_thread
+                self._reactor,
+                self._rates,
+                self.run,
+                self._logger_of,
+                within=self._within,
+                in_thread=self.in_thread,
+                compress=self._compress or self.credentials.compress,
             )
         return self._connections
 

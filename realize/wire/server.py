@@ -178,7 +178,8 @@ class PeerServerFactory(Factory):
         self._connected = 0
         """How many of these there are."""
         self._identities = identities
-        self._greeting = greeting
+        self.greeting = greeting
+        """What peers are told about us; for connections that come."""
         self._known = known
         self._welcome = welcome
         self._on_refusal = on_refusal
@@ -230,7 +231,7 @@ class PeerServerFactory(Factory):
         protocol = make(
             clock=self.clock,
             log=self.log.bind(conn=self._count, address=address),
-            greeting=self._greeting,
+            greeting=self.greeting,
             role=Role.ACCEPTING,
             label=address,
             welcome=self._admit,

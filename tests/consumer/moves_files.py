@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from realize.api import (
+    Compress,
     Config,
     ConfigError,
     ConnectionFailed,
@@ -121,6 +122,7 @@ def options(manifest: Path) -> MoveOptions:
     return MoveOptions(
         on_conflict=OnConflict.SKIP,
         order=Order.NEWEST,
+        compress=Compress.NEVER,
         preserve={Preserve.MODE},
         jobs=2,
         rules=[("exclude", "*.tmp"), ("include", "a.tmp")],

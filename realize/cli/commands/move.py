@@ -119,6 +119,11 @@ class MoveArguments:
     throttle_down: RateTimetable | int | str | None = option(
         metavar="RATE", callback=rate_by_time, help="The same for what reaches it."
     )
+    compress: str | None = option(
+        type=click.Choice(["auto", "always", "never"]),
+        help="Compress content on its way, both ways: where the line is slower than that and as long as it shrinks, on "
+        "every line, or not at all  [default: as the configuration says, or auto]",
+    )
     max_duration: float | None = option(
         metavar="DUR",
         callback=time_limit,
@@ -259,7 +264,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
     from realize.process import process_started
     from realize.runs.metrics import RunMetrics
     from realize.runs.move_options import MoveOptions
-    from realize.values import OnConflict, Order
+    from realize.values import Compress, OnConflict, Order
 
     look = DisplayOptions(
         # Bars and records on the same terminal would overwrite each other.
@@ -303,6 +308,7 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             order=None if asked.order is None else Order(asked.order),
             dry_run=asked.dry_run,
             links=asked.links,
+            compress=None if asked.compress is None else Compress(asked.compress),
             prune_age_s=asked.prune_dirs,
             up_bps=rates.up,
             down_bps=rates.down,

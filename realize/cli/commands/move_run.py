@@ -52,7 +52,10 @@ def run_move(
     async def main(reactor: IReactor) -> int:
         try:
             credentials = credentials_of(access)
-            async with metrics.during(reactor), Session(reactor, credentials, logger_of, options.rates) as session:
+            async with (
+                metrics.during(reactor),
+                Session(reactor, credentials, logger_of, options.rates, compress=options.compress) as session,
+            ):
                 if log.asked:
                     from realize.runs.run_log import RunLog
 
