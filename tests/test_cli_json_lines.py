@@ -67,6 +67,7 @@ def test_every_line_is_an_object_with_an_event() -> None:
     assert {"event": "no_room", "files": 1, "bytes": 10, "missing_bytes": None} == lines[4]
     assert ({"event": "held_back", "path": "z", "mtime_ns": 10**18}, 1) == (lines[5], lines[6]["held_back"])
     assert (6, 3) == (lines[6]["sent_bytes"], lines[6]["hole_bytes"])
+    assert 0 == lines[6]["compression_saved_bytes"]
 
 
 def test_the_summary_counts_every_outcome_and_has_the_exit_code() -> None:

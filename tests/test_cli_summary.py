@@ -79,6 +79,16 @@ def test_the_closing_line_names_every_outcome_that_occurred() -> None:
     assert f"moved 1 file, 1000 B (2 KiB sent) in 2.0 s; 1 skipped; 1 left; {held_back}" == sentence
 
 
+def test_the_closing_line_says_what_compression_saved() -> None:
+    """Of a run whose content travelled compressed, it says how much less that was."""
+    tally = tally_of(Finished(b"a", 20 << 20, 20 << 20, How.CREATED, b"", removed=True))
+    tally.compression_saved_bytes = 15 << 20
+
+    sentence = closing_line(tally, 4.0, remove=True, dry_run=False)
+
+    assert "moved 1 file, 20 MiB (20 MiB sent, 15 MiB less by compression) in 4.0 s" == sentence
+
+
 def test_the_closing_line_says_what_was_in_holes() -> None:
     """Where there were any: else nobody would understand how so much has arrived of so little."""
     tally = tally_of(Finished(b"a", 20 << 30, 1 << 20, How.CREATED, b"", removed=True, holes=(20 << 30) - (1 << 20)))

@@ -200,7 +200,7 @@ def test_paths(folder, monkeypatch):
     [
         (
             "kee = 1",
-            "kee: unknown key; expected one of compress, control, dirs, drain, former_keys, key, limits, listen, logs, ",
+            "kee: unknown key; expected one of compress, control, dirs, drain, former_keys, key, limits, listen, ",
         ),
         ("directories = {}", "directories: unknown key; "),
         ("key = 1", "key: expected a path, not an integer"),

@@ -567,7 +567,7 @@ def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     daemon._take_over(daemon._config)
     registry = CollectorRegistry()
     registry.register(gauges)
-    daemon._factory._ended = {"": Traffic(1, 2), "camera": Traffic(100, 200, 30, 40)}
+    daemon._factory._ended = {"": Traffic(1, 2), "camera": Traffic(100, 200, 30, 40, 7, 8)}
     gauges.prepare()
     _until(lambda: gauges.spaces.known(gauges.paths()))
 
@@ -579,6 +579,8 @@ def test_state_is_read_when_somebody_asks(daemon, tmp_path):
     assert 30 == get("transferred_bytes_total", peer="camera", direction="send", kind="content")
     assert 70 == get("transferred_bytes_total", peer="camera", direction="send", kind="other")
     assert 40 == get("transferred_bytes_total", peer="camera", direction="receive", kind="content")
+    assert 7 == get("compression_saved_bytes_total", peer="camera", direction="send")
+    assert 8 == get("compression_saved_bytes_total", peer="camera", direction="receive")
     assert 2 == get("transferred_bytes_total", peer="unknown", direction="receive", kind="other")
     assert 1000 == get("throttle_limit_bytes_per_second", scope="service", peer="", direction="send")
     assert 500 == get("throttle_limit_bytes_per_second", scope="peer", peer="camera", direction="send")

@@ -132,6 +132,7 @@ class Hanging:
             origin=lambda *_: None,
             disconnect=lambda: None,
             ended_by=self.ended,
+            compression_saved_bytes=0,
         )
         self.reason: list[object] = []
         self.cancelled = 0

@@ -185,6 +185,13 @@ class Connections:
         )
         return connection
 
+    @property
+    def compression_saved_bytes(self) -> int:
+        """How many bytes of content did not travel, in either direction, since they were compressed."""
+        return sum(
+            traffic.saved_sent + traffic.saved_received for traffic in (each.traffic() for each in self._made.values())
+        )
+
     async def limits(self) -> list[str]:
         """A sentence for each peer about the limits in force at both ends."""
         sentences = []

@@ -144,6 +144,7 @@ class MoveRun:
                 self._timer.cancel()
         if self._late and isinstance(error, Interrupted):
             error = self.limit_error()
+        self._tally.compression_saved_bytes = self._session.compression_saved_bytes
         self._session.ended_by(error)
         if error is not None:
             raise error

@@ -88,6 +88,8 @@ class Session:
         self._logger_of = logger_of
         self._peer_key_used = False
         self._connections: Connections | None = None
+        self._saved_before = 0
+        """What compression saved on connections that were given up, in bytes."""
         self._reason = "DONE"
         self.run = secrets.token_hex(8)
         """Identifies this run in the logs of both ends."""
@@ -244,6 +246,11 @@ class Session:
         """The most recent attempt to connect, even if it failed; None before the first."""
         return None if self._connections is None else self._connections.attempt
 
+    @property
+    def compression_saved_bytes(self) -> int:
+        """How many bytes of content did not travel so far, on all connections, since they were compressed."""
+        return self._saved_before + (0 if self._connections is None else self._connections.compression_saved_bytes)
+
     async def limits(self) -> list[str]:
         """A sentence about the limits of each connection."""
         return [] if self._connections is None else await self._connections.limits()
@@ -269,6 +276,7 @@ class Session:
             for closing in [store.close().addTimeout(STORE_CLOSE_TIMEOUT_S, self._reactor) for store in stores]:
                 silent |= await closing.addCallbacks(lambda _: False, _not_closed)
         finally:
+            self._saved_before = self.compression_saved_bytes
             connections, self._connections = self._connections, None
             if connections is not None:
                 await connections.close(self._reason, silent=silent)

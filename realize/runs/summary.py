@@ -46,7 +46,9 @@ class Summary(Shown):
     arrived_bytes: int
     """The size of all files that are at the destination now: created, replaced, renamed and already there."""
     sent_bytes: int
-    """How many bytes of content travelled."""
+    """How many bytes of content were sent."""
+    compression_saved_bytes: int
+    """How many of these did not travel because they were compressed."""
     removed: int
     """Files that were removed from the source."""
     failed: int
@@ -91,6 +93,7 @@ class Summary(Shown):
             gone=tally.count(How.GONE),
             arrived_bytes=tally.arrived_bytes,
             sent_bytes=tally.sent_bytes,
+            compression_saved_bytes=tally.compression_saved_bytes,
             removed=tally.removed,
             failed=tally.failed,
             left=tally.left,

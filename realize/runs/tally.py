@@ -66,6 +66,8 @@ class Tally(_Counts):
     removed: int = 0
     hole_bytes: int = 0
     """How many bytes of the files that were sent did not travel because they are holes."""
+    compression_saved_bytes: int = 0
+    """How many bytes of what was sent did not travel because it was compressed; known at the end."""
     failed: int = 0
     steps: int = 0
     """Grows with all lasting progress: files that end, and parts of others that the destination turns out to keep."""

@@ -180,8 +180,9 @@ class PeerProtocol(AnsweringProtocol):
 
     def traffic(self) -> Traffic:
         """How many bytes this connection has carried so far."""
-        sent, received = self.streams.content()
-        return Traffic(self.bytes_sent, self.bytes_received, sent, received)
+        traffic = Traffic(self.bytes_sent, self.bytes_received)
+        self.streams.count(traffic)
+        return traffic
 
     def choose_handle(self) -> int:
         """A new number for a directory that we open."""

@@ -38,6 +38,7 @@ from realize.wire.compression import (
     portions,
 )
 from realize.wire.send_queue import SendQueue
+from realize.wire.traffic import Traffic
 from realize.wire.windows import FIRST_WINDOW_BYTES, RoundTrip, StreamWindow
 
 _log = Logger()
@@ -649,6 +650,15 @@ def _worth_keeping(views: Sequence[Content]) -> bool:
     return size >= _LARGE_VIEW_BYTES * len(views) and 3 * kept <= 4 * size
 
 
+def _count(stream: InboundStream | OutboundStream | None, traffic: Traffic) -> None:
+    if isinstance(stream, OutboundStream):
+        traffic.content_sent += stream.content - stream.saved
+        traffic.saved_sent += stream.saved
+    elif stream is not None:
+        traffic.content_received += stream.content - stream.saved
+        traffic.saved_received += stream.saved
+
+
 class StreamTable:
     """The streams of one connection."""
 
@@ -661,21 +671,14 @@ class StreamTable:
         self._ours = -1 if connecting else 0
         self._theirs = 0 if connecting else -1
         self._lost: RealizeError | None = None
-        self._content_sent = 0
-        self._content_received = 0
+        self._ended = Traffic()
+        """Content of the streams that are closed."""
 
-    def content(self) -> tuple[int, int]:
-        """Bytes of content sent and received so far, without holes, by all streams there ever were."""
-        open_ = self._open.values()
-        sent = sum(stream.content for stream in open_ if isinstance(stream, OutboundStream))
-        received = sum(stream.content for stream in open_ if isinstance(stream, InboundStream))
-        return self._content_sent + sent, self._content_received + received
-
-    def _count(self, stream: InboundStream | OutboundStream) -> None:
-        if isinstance(stream, OutboundStream):
-            self._content_sent += stream.content
-        else:
-            self._content_received += stream.content
+    def count(self, traffic: Traffic) -> None:
+        """Add the content that all streams there ever were have sent and received, without holes."""
+        traffic.add(self._ended)
+        for stream in self._open.values():
+            _count(stream, traffic)
 
     def __len__(self) -> int:
         """How many streams are open."""
@@ -732,7 +735,7 @@ class StreamTable:
         """Forget a stream: whoever waits for it fails, what still arrives for it is ignored."""
         stream = self._open.pop(number, None)
         if stream is not None:
-            self._count(stream)
+            _count(stream, self._ended)
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
         if number == self.latest:
             waiting = (other for other, stream in self._open.items() if isinstance(stream, InboundStream))
@@ -814,7 +817,7 @@ class StreamTable:
                     continue
             stream = self._open.pop(number, None)
             if stream is not None:
-                self._count(stream)
+                _count(stream, self._ended)
                 with _log.failuresHandled("while a connection ended"):
                     stream.fail(error)
 

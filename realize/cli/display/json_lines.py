@@ -81,6 +81,7 @@ class JsonLines:
                 "sent_bytes": tally.sent_bytes,
                 "links": tally.links,
                 "hole_bytes": tally.hole_bytes,
+                "compression_saved_bytes": tally.compression_saved_bytes,
                 "removed": tally.removed,
                 "left": tally.left,
                 "held_back": tally.held_back,

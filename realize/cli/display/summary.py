@@ -22,7 +22,9 @@ def closing_line(tally: Tally, seconds: float, *, remove: bool, dry_run: bool) -
     else:
         what = f"{'moved' if remove else 'copied'} {_files(tally.arrived)}, {format_size(tally.arrived_bytes)}"
         holes = f", {format_size(tally.hole_bytes)} in holes" if tally.hole_bytes else ""
-        what += f" ({format_size(tally.sent_bytes)} sent{holes}) in {seconds:.1f} s"
+        saved = tally.compression_saved_bytes
+        compressed = f", {format_size(saved)} less by compression" if saved else ""
+        what += f" ({format_size(tally.sent_bytes)} sent{compressed}{holes}) in {seconds:.1f} s"
     if tally.destination:
         what += f", from {_origins(tally)} to {display_text(tally.destination)}"
     rest = (

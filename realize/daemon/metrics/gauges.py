@@ -23,6 +23,7 @@ from realize.throttle.tree import Scope
 from realize.units import Reserve
 from realize.wire.commands import Direction
 from realize.wire.server import PeerServerFactory
+from realize.wire.traffic import Traffic
 
 Family = CounterMetricFamily | GaugeMetricFamily
 
@@ -35,6 +36,12 @@ _FAMILIES: Final[tuple[tuple[type[Family], str, str, tuple[str, ...]], ...]] = (
         "realize_transferred_bytes",
         "Bytes inside TLS.",
         ("peer", "direction", "kind"),
+    ),
+    (
+        CounterMetricFamily,
+        "realize_compression_saved_bytes",
+        "Bytes of content that did not travel because it was compressed.",
+        ("peer", "direction"),
     ),
     (
         GaugeMetricFamily,
@@ -143,14 +150,15 @@ class Gauges(Collector):
         for peer in configured:
             add("realize_connections", len(self.factory.connections.get(peer, ())), peer)
         for name in dict.fromkeys(["", *configured, *traffic]):
-            carried = traffic.get(name)
+            carried = traffic.get(name) or Traffic()
             peer = name or UNKNOWN_PEER
-            for direction, total, content in (
-                ("send", carried.sent, carried.content_sent) if carried else ("send", 0, 0),
-                ("receive", carried.received, carried.content_received) if carried else ("receive", 0, 0),
+            for direction, total, content, saved in (
+                ("send", carried.sent, carried.content_sent, carried.saved_sent),
+                ("receive", carried.received, carried.content_received, carried.saved_received),
             ):
                 add("realize_transferred_bytes", content, peer, direction, "content")
                 add("realize_transferred_bytes", total - content, peer, direction, "other")
+                add("realize_compression_saved_bytes", saved, peer, direction)
 
     def _throttle(self, add: Callable[..., None]) -> None:
         rows: list[dict[str, Any]] = self.throttling.report("", is_admin=True, with_connections=False)
