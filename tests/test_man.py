@@ -127,6 +127,7 @@ def test_every_key_of_the_configuration(folder):
     content = shown(folder, "5", "realized.toml")
 
     assert content == shown(folder, "5", "realize.toml")
+    assert "[peers.camera]\n" in content
     assert len(keys) > 30
     assert [] == [key for key in keys if not re.search(rf"^ {{7}}{re.escape(key)}( |$)", content, flags=re.MULTILINE)]
 

@@ -14,6 +14,7 @@ from realize.daemon.move_reports import moves_text, short_rows
 from realize.errors import NoSpace, RealizeError
 from realize.mover import events
 from realize.mover.events import Action, End, Event, How
+from realize.mover.interfaces import Arrived
 from realize.moves.status import FileUnderWay, LimitChange, MoveStatus, Phase, RunNow, RunResult
 from realize.runs.check_findings import Finding, Result
 from realize.runs.tally import Tally
@@ -22,6 +23,7 @@ from realize.values import Entry, Kind
 from realize.wire.commands import Direction
 from realize.wire.throttling import as_row
 from tests.pages import page, quoted, rows, section
+from tests.test_manifest import Disk, made
 from tests.test_status import Connection, Trial, transfer
 
 SCRIPTING, PROTOCOL = page("scripting.md"), page("protocol.md")
@@ -158,3 +160,18 @@ def test_the_report_of_limits():
     row = as_row(Scope.SERVICE, "", "", Direction.SEND, None)
 
     assert set() == {*row, "yours"} - set(table(section(PROTOCOL, "Limits")))
+
+
+def test_lines_of_the_manifest():
+    """`docs/usage.md` has each field, and a row for each event."""
+    disk = Disk()
+    manifest = made(disk)
+    file = Arrived(NAME, 3, b"", How.RENAMED, stored_as=NAME, target=NAME, backup=NAME)
+    for record in (manifest.durable, manifest.removed, manifest.unknown):
+        record("src", [file])
+        disk.groups[-1][2].callback(None)
+    part = section(page("usage.md"), "Manifest")
+    lines = [line for group, _, _ in disk.groups for line in group]
+
+    assert {line["event"] for line in lines} == set(table(part))
+    assert set() == {name for line in lines for name in plain(line)} - set(quoted(part))

@@ -76,10 +76,11 @@ class _Source(NamedTuple):
 
 
 class Pages:
-    """The man pages, made of what is in the folder ``docs``; ``date`` is that of their foot, or empty."""
+    """The man pages, made of the pages in ``docs`` of a checkout; ``date`` is that of their foot, or empty."""
 
     def __init__(self, docs: Path, date: str = "") -> None:
         self._date = date
+        self._example = (docs.parent / "deploy" / "realized.toml").read_text(encoding="utf-8").splitlines()
         self._usage, self._scripting, self._daemon, self._configuration = (
             _Source(name, (docs / name).read_text(encoding="utf-8")) for name in _PAGES
         )
@@ -161,6 +162,8 @@ class Pages:
             *_in(self._configuration, self._configuration.beginning()),
             *self._of(self._configuration, "Reload"),
             *self._of(self._usage, "Files"),
+            macro("SH", "EXAMPLE"),
+            *example(self._example),
             macro("SH", "SEE ALSO"),
             _see("realize(1)", "realized(8)"),
         ]
