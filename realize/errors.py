@@ -117,6 +117,35 @@ class LinkRefused(RealizeError):
     wire_code = b"LINK_REFUSED"
 
 
+class NotKept(RealizeError):
+    """Something of a file that was to be carried over cannot be kept, so the file stays where it is."""
+
+    wire_code = b"NOT_KEPT"
+    kind: ClassVar[str] = ""
+    """The name of what cannot be kept, one of `realize.values.Preserve`; empty if it is all that was asked for."""
+
+
+class OwnerNotKept(NotKept):
+    """The owner or the group of a file cannot be kept: nobody has that name there, or who writes there may not."""
+
+    wire_code = b"OWNER_NOT_KEPT"
+    kind = "owner"
+
+
+class AclNotKept(NotKept):
+    """The access control list of a file cannot be kept."""
+
+    wire_code = b"ACL_NOT_KEPT"
+    kind = "acl"
+
+
+class XattrNotKept(NotKept):
+    """Extended attributes of a file cannot be kept."""
+
+    wire_code = b"XATTR_NOT_KEPT"
+    kind = "xattr"
+
+
 class SameFile(RealizeError):
     """Source and destination are one and the same file or directory, or one is inside the other."""
 

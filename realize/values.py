@@ -56,6 +56,9 @@ MAX_COMPONENT_BYTES: Final = 255
 MAX_TARGET_BYTES: Final = 4095
 """Longest target of a symlink: PATH_MAX of Linux, without the NUL byte at its end."""
 
+MAX_EXTRAS_BYTES: Final = 60_000
+"""What the `Extras` of one file take at most, so that they fit a value of the protocol."""
+
 MAX_NAME_CHARS: Final = 200
 """Length of the name of a peer, a directory or a standing move at most, so that the protocol and file systems take it.
 
@@ -197,11 +200,72 @@ class Version(Shown):
 
 
 @frozen(eq=False, repr=False)
+class Owner(Shown):
+    """The owner and the group of a file, by number and by name where it is; a name is empty if there is none."""
+
+    uid: int
+    gid: int
+    user: bytes = b""
+    group: bytes = b""
+
+
+@frozen(eq=False, repr=False)
+class Extras(Shown):
+    """What is carried over besides content, time and permission bits, if it is asked for.
+
+    None stands for what was not asked for.
+    ``acl``, ``default_acl`` (of a directory) and ``xattrs`` have the forms of `realize.fs.acls` and
+    `realize.fs.xattrs`, and take at most `MAX_EXTRAS_BYTES` together; an empty one says that the file has none.
+    """
+
+    owner: Owner | None = None
+    acl: bytes | None = None
+    default_acl: bytes | None = None
+    xattrs: bytes | None = None
+    numeric: bool = False
+    """Whether numbers count, whatever the names."""
+    lenient: frozenset[Preserve] = frozenset()
+    """What need not be kept if it cannot be."""
+    leaves: frozenset[Preserve] = frozenset()
+    """Of mode and time, what is not carried over."""
+
+    @property
+    def kinds(self) -> frozenset[Preserve]:
+        """What of it was asked for."""
+        given = (
+            (Preserve.OWNER, self.owner),
+            (Preserve.ACL, self.acl),
+            (Preserve.XATTR, self.xattrs),
+        )
+        return frozenset(kind for kind, value in given if value is not None)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        names = 0 if self.owner is None else len(self.owner.user) + len(self.owner.group)
+        return names + sum(len(each or b"") for each in (self.acl, self.default_acl, self.xattrs))
+
+
+@frozen(eq=False, repr=False)
+class FoundExtras(Shown):
+    """What is carried over of a file, directory or symlink, and the version that it was read from."""
+
+    extras: Extras
+    version: Version
+
+
+@frozen(eq=False, repr=False)
 class Attributes(Shown):
     """What is copied besides the content; ``mode`` has permission bits only (0o777)."""
 
     mtime_ns: int
     mode: int
+    extras: Extras | None = None
+    """What else is; None: nothing."""
+
+    def leaves(self, kind: Preserve) -> bool:
+        """Whether the mode, or the time, is not carried over after all."""
+        return self.extras is not None and kind in self.extras.leaves
 
 
 @frozen(eq=False, repr=False)
@@ -260,6 +324,10 @@ class Preserve(enum.Enum):
 
 USUALLY_PRESERVED: Final = frozenset({Preserve.MODE, Preserve.TIMES})
 """What is carried over unless something else is asked for."""
+
+
+EXTRAS: Final = frozenset({Preserve.OWNER, Preserve.ACL, Preserve.XATTR})
+"""What `Extras` are made of."""
 
 
 def preserving(asked: Collection[Preserve] | bool) -> frozenset[Preserve]:  # noqa: FBT001 -- what a program may pass
@@ -331,6 +399,7 @@ class Directory(Shown):
     path: bytes
     mode: int
     mtime_ns: int | None = None
+    extras: Extras | None = None
 
 
 @frozen(eq=False, repr=False)

@@ -50,7 +50,9 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
+    Extras,
     Fetched,
+    FoundExtras,
     FoundSymlink,
     Hole,
     Kind,
@@ -58,6 +60,7 @@ from realize.values import (
     Links,
     OnConflict,
     Piece,
+    Preserve,
     Removal,
     Seen,
     Siblings,
@@ -122,6 +125,7 @@ class MemoryStore:
         self.symlinks: dict[bytes, MemoryLink] = {}
         self.links = True
         self.replaces = True
+        self.tells = self.accepts = frozenset(Preserve)
         self.gives_links, self.takes_links = Links.ANY, Links.INSIDE
         self.fail_next: dict[tuple[str, bytes], RealizeError] = {}
         self.locked: set[bytes] = set()
@@ -459,6 +463,33 @@ class MemoryStore:
         if policy is Links.NONE or outside:
             raise LinkRefused(f"{display_name(path)}: may lead outside")
         names.check_target(target)
+
+    @shielded
+    async def read_extras(
+        self,
+        paths: Sequence[bytes],
+        wanted: frozenset[Preserve],
+        *,
+        numeric: bool = False,
+        lenient: frozenset[Preserve],
+    ) -> list[FoundExtras | RealizeError]:
+        """Tell what files, and directories, were given."""
+        self.take_fault("read_extras", b"")
+        return [self._one("read_extras", path, self._read_extras, path) for path in paths]
+
+    def _read_extras(self, path: bytes) -> FoundExtras:
+        found = self.files.get(path)
+        if found is not None:
+            return FoundExtras(found.attributes.extras or Extras(), found.version)
+        if path not in self.directories:
+            raise NotFound(f"{display_name(path)}: no such file")
+        return FoundExtras(self.directories[path].extras or Extras(), Version(0, 0, 0, 0, 0))
+
+    @shielded
+    async def foresee(self, paths: Sequence[bytes], extras: Sequence[Extras]) -> list[RealizeError | None]:
+        """Expect nothing bad."""
+        self.take_fault("foresee", b"")
+        return [self._one("foresee", path, lambda: None) for path in paths]
 
     @steadfast
     async def put_links(

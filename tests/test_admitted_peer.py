@@ -32,7 +32,9 @@ from realize.values import (
     Attributes,
     Directory,
     Expected,
+    Extras,
     OnConflict,
+    Owner,
     Removal,
     Seen,
     Symlink,
@@ -200,10 +202,12 @@ class Burst(Raw):
             commands.MatchFinal: lambda: self.match_of(path),
             commands.ReadLinks: lambda: {"paths": [path, self.name()]},
             commands.PutLinks: lambda: {"policy": self.random.choice(list(OnConflict)), **self.links(path)},
+            commands.ReadExtras: lambda: {"paths": [path, self.name()], "wanted": 28, "lenient": 0, "numeric": False},
+            commands.Foresee: lambda: {"paths": [path], "extras": [self.extras()]},
             commands.Remove: lambda: {"removals": [Removal(path, self.version(path))]},
             commands.Prune: lambda: {"vacant": [Vacant(path, None), Vacant(self.name(), None)]},
             commands.MakeDirectories: lambda: {"directories": [directory]},
-            commands.SetDirectories: lambda: {"directories": [directory]},
+            commands.SetDirectories: lambda: {"directories": [directory], "extras": [self.extras()]},
         }
         chosen = self.random.choice(list(make))
         self.ask(chosen, handle=1, **make[chosen]())
@@ -261,6 +265,13 @@ class Burst(Raw):
     def attributes(self):
         """Ones that are open to all, and old."""
         return self.random.choice([None, Attributes(7, 0o777)])
+
+    def extras(self):
+        """Owners, lists and extended attributes, of which some are not to be set by anybody."""
+        form = self.random.choice([b"", b"\6user.x\0\1y", b"\x13user.realize.partial\0\1y", b"\7trusted\0\0", b"\xff"])
+        acl = self.random.choice([b"", bytes((2, 7, 0, 0, 0, 1, 4)) + b"root", b"\1\7\0\0\0\0\0", b"\2"])
+        owner = self.random.choice([Owner(0, 0, b"root", b"root"), Owner(1, 1, b"no such", b"user"), Owner(5, 5)])
+        return Extras(owner, acl, acl, form, self.random.random() < 0.5)
 
     def content(self, path):
         """What is there now, as an attacker would guess right."""

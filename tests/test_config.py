@@ -218,7 +218,7 @@ def test_paths(folder, monkeypatch):
         ("dirs.inbox.path = 1979-05-27", "dirs.inbox.path: expected a path, not a date or time"),
         (
             'dirs.inbox = { path = "/", mode = 1 }',
-            "dirs.inbox.mode: unknown key; expected one of backup, backup_max_age, links, mount",
+            "dirs.inbox.mode: unknown key; expected one of accept, backup, backup_max_age, links, mount",
         ),
         (
             'dirs.".in".path = "/"',
@@ -286,6 +286,8 @@ def test_paths(folder, monkeypatch):
         ('dirs.inbox.reserve = "much"', "dirs.inbox.reserve: 'much' is not a reserve: write bytes or a part of "),
         ('dirs.inbox.links = "outside"', "dirs.inbox.links: 'outside' is not known; expected one of none, inside, any"),
         ("dirs.inbox.links = true", "dirs.inbox.links: expected one of none, inside, any, not a boolean"),
+        ('dirs.inbox.accept = "owner"', "dirs.inbox.accept: expected an array of owner, acl, xattr"),
+        ('dirs.inbox.accept = ["owner", "mode"]', "dirs.inbox.accept[1]: expected one of owner, acl, xattr"),
         ('moves.a.preserve = "owner"', "moves.a.preserve: expected true, false, or an array of mode, times, owner"),
         ('moves.a.preserve = ["owner", "odd"]', "moves.a.preserve[1]: 'odd': expected some of mode, times, owner"),
         (

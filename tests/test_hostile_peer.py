@@ -135,6 +135,9 @@ def data(stream, content):
     return data_head(len(content)) + content + data_tail(stream)
 
 
+STRICT = {"lenient": b"0", "numeric": b"False"}
+
+
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: repr(name[:20]))
 def test_hostile_names_are_refused_by_every_command(evil, name):
     """No command does anything with a name that may not be."""
@@ -151,6 +154,7 @@ def test_hostile_names_are_refused_by_every_command(evil, name):
         ("ReadSmall", b"heads", packing.FETCHED, {"stream": b"1", "paths": paths}),
         ("PutSmall", b"outcomes", packing.OUTCOMES, {"stream": b"3", "policy": b"replace", "heads": head}),
         ("ReadLinks", b"links", packing.FOUND_LINKS, {"paths": paths}),
+        ("ReadExtras", b"found", packing.FOUND_EXTRAS, {"paths": paths, "wanted": b"4", **STRICT}),
         ("PutLinks", b"outcomes", packing.LINK_OUTCOMES, {"policy": b"replace", "links": link}),
         ("Settle", b"settled", packing.SETTLED, {"expected": expected}),
         ("Remove", b"removed", packing.REMOVED, {"removals": removal}),
@@ -249,6 +253,14 @@ def test_unknown_commands_are_answered(evil, name):
         ("PutSmall", {"handle": b"9", "stream": b"1", "policy": b"replace", "heads": b""}),
         ("ReadSmall", {"handle": b"1", "stream": b"0", "paths": b""}),
         ("ReadLinks", {"handle": b"1", "paths": b"\xff"}),
+        ("ReadExtras", {"handle": b"1", "paths": b"\0\1f", "wanted": b"64", **STRICT}),
+        ("Foresee", {"handle": b"1", "paths": b"\0\1f", "extras": b"\0"}),
+        ("Foresee", {"handle": b"1", "paths": b"\0\1f", "extras": b""}),
+        ("Foresee", {"handle": b"1", "paths": b"\0\1f", "extras": b"\1\0\0"}),
+        ("Foresee", {"handle": b"1", "paths": b"\0\1f", "extras": b"\x20\x40\0"}),
+        ("Foresee", {"handle": b"1", "paths": b"\0\1f", "extras": b"\x22\0\0\xff\xff" + bytes(9)}),
+        ("MakeDirectories", {"handle": b"1", "directories": b"", "extras": b"\x20\0\0"}),
+        ("Settle", {"handle": b"1", "expected": b"", "attributes": b"", "extras": b"\x20\0\0"}),
         ("PutLinks", {"handle": b"1", "policy": b"replace", "links": b"\0\x10\0" + b"x" * 4096 + b"\0\1l"}),
         ("PutLinks", {"handle": b"1", "policy": b"replace", "links": b"\2"}),
         ("PutLinks", {"handle": b"1", "policy": b"replace", "links": b"\0\0\1x\0\1l" * 257}),

@@ -157,6 +157,7 @@ CALLS = {
             {
                 "expected": [Expected(b"f", 3, DIGEST), Expected(b"g", 4, DIGEST)],
                 "attributes": [KEPT, None],
+                "extras": None,
             },
         ),
         {"settled": [True, False]},
@@ -176,13 +177,13 @@ CALLS = {
     ),
     "make_directories": (
         lambda store: store.make_directories(DIRECTORIES),
-        (commands.MakeDirectories, {"directories": DIRECTORIES}),
+        (commands.MakeDirectories, {"directories": DIRECTORIES, "extras": None}),
         {"made": [None, None]},
         [None, None],
     ),
     "set_directories": (
         lambda store: store.set_directories(DIRECTORIES),
-        (commands.SetDirectories, {"directories": DIRECTORIES}),
+        (commands.SetDirectories, {"directories": DIRECTORIES, "extras": None}),
         {"done": [True, False]},
         [True, False],
     ),
@@ -190,14 +191,17 @@ CALLS = {
         lambda store: store.match_final(b"f", 9, 2, [DIGEST], KEPT),
         (
             commands.MatchFinal,
-            {"path": b"f", "size": 9, "offset": 2, "digests": [DIGEST], "attributes": KEPT},
+            {"path": b"f", "size": 9, "offset": 2, "digests": [DIGEST], "attributes": KEPT, "extras": None},
         ),
         {"matched": 7},
         7,
     ),
     "match_final without blocks": (
         lambda store: store.match_final(b"f", 0, 0, []),
-        (commands.MatchFinal, {"path": b"f", "size": 0, "offset": 0, "digests": [], "attributes": None}),
+        (
+            commands.MatchFinal,
+            {"path": b"f", "size": 0, "offset": 0, "digests": [], "attributes": None, "extras": None},
+        ),
         {"matched": 0},
         0,
     ),

@@ -643,7 +643,7 @@ def test_a_commit_ends_the_stream_and_says_how_long_it_took(asking):
     asking.answer(outcome=CREATED)
 
     assert ([CREATED], [(5, 3.0)]) == (committed, asking.told)
-    assert [(commands.CommitStream, {"digest": DIGEST, "attributes": KEPT})] == asking.asked()
+    assert [(commands.CommitStream, {"digest": DIGEST, "attributes": KEPT, "extras": None})] == asking.asked()
     assert 0 == len(asking.client.streams)
 
 

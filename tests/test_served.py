@@ -21,8 +21,10 @@ from realize.values import (
     Directory,
     Entry,
     Expected,
+    Extras,
     Kind,
     OnConflict,
+    Preserve,
     Removal,
     Seen,
     Space,
@@ -60,6 +62,8 @@ class Listing(Late):
 
 class Store(Late):
     """A store that answers late, but closes at once; ``walked`` are its listings."""
+
+    accepts = frozenset({Preserve.MODE, Preserve.TIMES, Preserve.OWNER})
 
     def __init__(self):
         super().__init__()
@@ -182,7 +186,9 @@ def test_an_open_directory_says_where_it_is(serving, age):
     answers = serving.open(age=age)
 
     rights = ["create", "prune", "read", "remove", "write"]
-    assert [{"kind": HERE.kind, "chain": [b"here"], "now": 77, "rights": rights, "mode": 0o750}] == answers
+    assert [
+        {"kind": HERE.kind, "chain": [b"here"], "now": 77, "rights": rights, "mode": 0o750, "accepts": 7}
+    ] == answers
     assert ([("open", b"salt", age or 0)], [("inbox", b"base", None)]) == (serving.memory.asked, serving.made)
     assert 1 == serving.responders.open_count
 
@@ -321,6 +327,8 @@ EVERY = {
         {"path": b"f", "size": 3, "offset": 0, "digests": [bytes(32)], "attributes": None},
     ),
     commands.ReadLinks: ("read_links", {"paths": [b"f"]}),
+    commands.ReadExtras: ("read_extras", {"paths": [b"f"], "wanted": 28, "lenient": 0, "numeric": False}),
+    commands.Foresee: ("foresee", {"paths": [b"f"], "extras": [Extras()]}),
     commands.PutLinks: (
         "put_links",
         {"links": [Symlink(b"f", b"x", None)], "policy": OnConflict.FAIL, "trial": None},
@@ -346,6 +354,7 @@ NEEDS = {
     commands.Prune: {Right.REMOVE},
     commands.OpenRead: {Right.READ},
     commands.ReadLinks: {Right.READ},
+    commands.ReadExtras: {Right.READ},
     commands.ReadSmall: {Right.READ},
     commands.Walk: {Right.READ},
 }

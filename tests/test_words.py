@@ -28,6 +28,9 @@ NO_COUNT = {
     "config.addresses.DEFAULT_PORT": "a number of TCP",
     "config.addresses.LISTEN_BACKLOG": "the word of listen(2) for connections that wait",
     "daemon.heap._M_ARENA_MAX": "a number of mallopt(3)",
+    "fs.acls._GROUP_TAG": "a number of acl(5)",
+    "fs.acls._NO_ID": "a number of acl(5)",
+    "fs.acls._USER_TAG": "a number of acl(5)",
     "fs.stamps._CLOCK_MONOTONIC_COARSE": "a number of clock_gettime(2)",
     "fs.stamps._CLOCK_REALTIME_COARSE": "a number of clock_gettime(2)",
     "fs.syscalls._AT_EMPTY_PATH": "a flag of statx(2)",
@@ -64,6 +67,8 @@ NO_COUNT = {
     "wire.tls._PARTIAL_WRITE": "a flag of OpenSSL",
     "wire.tls._VERIFY": "flags of OpenSSL",
     "wire.tls._TCP_NOTSENT_LOWAT": "a number of setsockopt(2)",
+    "store.local.extras._CAP_CHOWN": "a flag of capabilities(7)",
+    "store.local.extras._CAP_FOWNER": "a flag of capabilities(7)",
 }
 """Numbers that count nothing, and what they are."""
 

@@ -22,7 +22,7 @@ from realize.units import (
     parse_size,
     quoted,
 )
-from realize.values import MAX_COMPONENT_BYTES, MAX_NAME_CHARS, Preserve, preserving
+from realize.values import EXTRAS, MAX_COMPONENT_BYTES, MAX_NAME_CHARS, Preserve, preserving
 
 T = TypeVar("T")
 
@@ -343,3 +343,22 @@ def check_preserve(value: object) -> None:
     """Raise for what is no set of `Preserve`, which no file has."""
     if not isinstance(value, frozenset) or not all(isinstance(each, Preserve) for each in value):
         raise unexpected("a set of Preserve", value)
+
+
+def as_accept(value: object) -> frozenset[Preserve]:
+    """What peers may set beside permission bits and times, from an array of names."""
+    known = {each.value: each for each in Preserve if each in EXTRAS}
+    if not isinstance(value, list | tuple):
+        raise unexpected(f"an array of {', '.join(known)}", value)
+    problems: list[Problem] = [
+        ((index,), f"expected one of {', '.join(known)}") for index, name in enumerate(value) if name not in known
+    ]
+    if problems:
+        raise SeveralProblems(problems)
+    return frozenset(known[name] for name in value)
+
+
+def check_accept(value: object) -> None:
+    """Raise for what is no set of `realize.values.EXTRAS`, which no file has."""
+    if not isinstance(value, frozenset) or not value <= EXTRAS:
+        raise unexpected("a set of Preserve.OWNER, Preserve.ACL and Preserve.XATTR", value)

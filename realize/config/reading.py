@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from realize.config.checks import (
     absolute,
+    as_accept,
     as_address,
     as_backup_dir,
     as_boolean,
@@ -192,6 +193,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
                 backup=as_backup_dir,
                 backup_max_age_s=as_duration,
                 links=_word_of(Links),
+                accept=as_accept,
             ),
         ),
         peers=named(

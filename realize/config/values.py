@@ -25,6 +25,7 @@ from realize.config.checks import (
     as_former_keys,
     as_metrics,
     as_path,
+    check_accept,
     check_keys,
     check_levels,
     check_memory_value,
@@ -48,7 +49,7 @@ from realize.units import (
     Reserve,
     display_text,
 )
-from realize.values import Compress, Links
+from realize.values import Compress, Links, Preserve
 
 T = TypeVar("T")
 
@@ -140,6 +141,11 @@ def _given_metrics(metrics: str | int | None) -> str | None:
         return str(metrics)
 
 
+def _given_accept(accept: Collection[Preserve]) -> Collection[Preserve]:
+    """What is accepted; what is no list of such stays as it is, and the checks refuse it."""
+    return frozenset(accept) if isinstance(accept, set | frozenset | list | tuple) else accept
+
+
 @frozen(eq=False, repr=False)
 class DirectoryConfig(Shown):
     """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
@@ -156,6 +162,8 @@ class DirectoryConfig(Shown):
     """Seconds after which a backup is removed; None: never."""
     links: Links = Links.INSIDE
     """Which symlinks peers may bring and take away, if they ask for symlinks at all."""
+    accept: Collection[Preserve] = field(default=(), converter=_given_accept)
+    """What peers may set beside permission bits and times: some of `realize.values.EXTRAS`."""
 
     def __attrs_post_init__(self) -> None:
         """Refuse what a file may not say either."""
@@ -166,6 +174,7 @@ class DirectoryConfig(Shown):
             *problems_if_given("backup", as_backup_dir, self.backup),
             *problems_if_given("backup_max_age", check_seconds, self.backup_max_age_s),
             *problems_of("links", instance_of(Links), self.links),
+            *problems_of("accept", check_accept, self.accept),
         )
         if self.backup_max_age_s is not None and self.backup is None:
             refuse((("backup_max_age",), "is for backups, and backup does not say where they are"))

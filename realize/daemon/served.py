@@ -22,6 +22,7 @@ from realize.fs.names import judge
 from realize.fs.tree import Inode
 from realize.shown import Shown
 from realize.store.hooks import CommitHooks
+from realize.store.local.acceptance import Acceptance
 from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
@@ -67,6 +68,7 @@ class ServedDirectory(Shown):
     memory: Memory
     backups: Backups
     links: LinkPolicy
+    acceptance: Acceptance
     footprints: dict[str, Footprint] = Factory(dict)
     """What each peer has changed in this directory, by peer name."""
 
@@ -97,6 +99,7 @@ class ServedDirectory(Shown):
             backups=self.backups,
             backup_dir=backup_dir,
             link_policy=self.links,
+            acceptance=self.acceptance,
         )
 
     def configure(self, directory: DirectoryConfig) -> None:
@@ -106,6 +109,7 @@ class ServedDirectory(Shown):
             None if directory.backup is None else BackupPlace(judge(os.fsencode(directory.backup)), own=True)
         )
         self.backups.max_age_s = directory.backup_max_age_s
+        self.acceptance.kinds = frozenset(directory.accept)
         self.links.gives = self.links.takes = directory.links
 
     def forget_all_but(self, peers: Container[str]) -> None:
@@ -162,6 +166,7 @@ def serve_directories(
             memory,
             Backups(),
             LinkPolicy(directory.links, directory.links),
+            Acceptance(frozenset(directory.accept)),
         )
         served[name].configure(directory)
     return served

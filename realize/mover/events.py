@@ -9,7 +9,7 @@ from typing import TypeAlias
 from realize.errors import RealizeError
 from realize.mover.plan import Action
 from realize.shown import Shown
-from realize.values import frozen
+from realize.values import Preserve, frozen
 
 
 class End(enum.Enum):
@@ -227,6 +227,18 @@ class OlderDestination(Shown):
 
 
 @frozen(eq=False, repr=False)
+class NotPreserved(Shown):
+    """Something that was asked for cannot be kept of a file, which is moved all the same; ``why`` says why.
+
+    Told once in a run for each kind, with the first file; the path is empty if it holds for all of them.
+    """
+
+    path: bytes
+    kind: Preserve
+    why: str
+
+
+@frozen(eq=False, repr=False)
 class Retrying(Shown):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
@@ -255,6 +267,7 @@ Event: TypeAlias = (
     | NoRoom
     | PartialGone
     | OlderDestination
+    | NotPreserved
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -22,12 +22,14 @@ from realize.store.interfaces import IReader, IWriter
 from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
+    Attributes,
     Committed,
     Entry,
     Existing,
     Hole,
     OnConflict,
     Piece,
+    Preserve,
     Removal,
     Siblings,
     Sized,
@@ -35,6 +37,9 @@ from realize.values import (
 )
 
 _T = TypeVar("_T")
+
+MAX_CONCESSIONS: Final = 4
+"""How often a file is tried again at most, without a delta, or without insisting on what cannot be kept."""
 
 COMPARE_STEP_BYTES: Final = 64 * BLOCK_BYTES
 """Content that is compared per round trip."""
@@ -57,11 +62,44 @@ async def move_large(work: Work, listed: Entry, existing: Existing | None = None
     """
     free = existing is not None and existing.final_size is None and not existing.obstacle
     known = existing if free else None
-    try:
-        return await _move(work, listed, known, deltas=True)
-    except _OldVersionChanged:
-        # Somebody is writing to the file that is to be replaced, and may go on doing so: send without a delta.
-        return await _move(work, listed, None, deltas=False)
+    deltas = True
+    for _ in range(MAX_CONCESSIONS):
+        try:
+            return await _move(work, listed, known, deltas=deltas)
+        except _OldVersionChanged:
+            # Somebody is writing to the file that is to be replaced, and may go on doing so: send without a delta.
+            known, deltas = None, False
+        except SideError as side_error:
+            if work.keeping is None or not work.keeping.gives_way(listed.path, side_error.error):
+                raise
+            known = None
+    return await _move(work, listed, None, deltas=False)
+
+
+async def _attributes(work: Work, path: bytes, reader: IReader) -> Attributes | None:
+    """What is carried over of the file that is being read."""
+    if not work.options.preserve:
+        return None
+    keeping = work.keeping
+    if keeping is None:
+        return reader.attributes
+    if not keeping.wanted:
+        return keeping.of(reader.attributes)
+    [found] = await keeping.read(work.source, [path])
+    extras = keeping.matching(path, reader.version, found)
+    if isinstance(extras, RealizeError):
+        raise SideError(End.SOURCE, extras)
+    return keeping.of(reader.attributes, extras)
+
+
+async def _foresee(work: Work, path: bytes, attributes: Attributes | None) -> None:
+    """Raise `SideError` if it shows that something could not be kept, before all of the content was sent in vain."""
+    if attributes is None or attributes.extras is None or not attributes.extras.kinds:
+        return
+    with whole(End.DESTINATION):
+        [error] = await work.destination.foresee([path], [attributes.extras])
+    if error is not None:
+        raise SideError(End.DESTINATION, error)
 
 
 class _OldVersionChanged(SideError):
@@ -109,7 +147,7 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             # That was decided when it was described: there is no final file, so it is sent, after a partial if any.
             existing, action = known, Action.SEND
         if action is Action.COMPARE:
-            if await _identical(work, path, reader):
+            if await _identical(work, path, path, reader):
                 return await _there(work, path, reader, existing)
             with at(End.DESTINATION):
                 action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
@@ -128,7 +166,7 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             number = siblings.free
             for each in siblings.alike:
                 beside = numbered(path, each)
-                if await _identical(work, beside, reader):
+                if await _identical(work, path, beside, reader):
                     return await _there(work, path, reader, await _describe(work, beside), beside)
                 reader.close()
                 reader = await _open(work, listed)
@@ -182,19 +220,19 @@ async def _siblings(work: Work, path: bytes, size: int) -> Siblings:
     return siblings
 
 
-async def _identical(work: Work, path: bytes, reader: IReader) -> bool:
-    """Whether the final has the content of the source; if so it also has its attributes now.
+async def _identical(work: Work, path: bytes, target: bytes, reader: IReader) -> bool:
+    """Whether the final ``target`` has the content of the source; if so it also has its attributes now.
 
     If so, the reader has been read to its end.
     """
     size, offset = reader.version.size, 0
-    attributes = reader.attributes if work.options.preserve else None
+    attributes = await _attributes(work, path, reader)
     while True:
         length = min(COMPARE_STEP_BYTES, size - offset)
         with at(End.SOURCE):
             digests = await reader.block_digests(length)
         with at(End.DESTINATION):
-            matched = await work.destination.match_final(path, size, offset, digests, attributes)
+            matched = await work.destination.match_final(target, size, offset, digests, attributes)
         if matched < length:
             return False
         with at(End.SOURCE):
@@ -285,8 +323,10 @@ class _Sending:
 
     async def _run(self) -> Stored:
         version = self.reader.version
+        attributes = await _attributes(self.work, self.path, self.reader)
+        await _foresee(self.work, self.path, attributes)
         with at(End.DESTINATION):
-            preserve = bool(self.work.options.preserve)
+            preserve = attributes is not None and not attributes.leaves(Preserve.MODE)
             opening = self.work.destination.open_writer(
                 self.target,
                 version.size,
@@ -312,7 +352,6 @@ class _Sending:
             await self._send(writer)
             self.digest = await _finish(self.reader)
             with at(End.DESTINATION):
-                attributes = self.reader.attributes if self.work.options.preserve else None
                 self.committing = True
                 stored = await self._unless_taken(writer.commit(self.digest, attributes))
             self.work.progress.arrived(self.path, self.sent, self.work.emit)

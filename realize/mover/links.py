@@ -17,7 +17,7 @@ from realize.mover.plan import Action
 from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, StoreFailed, Work, whole
 from realize.units import display_name
-from realize.values import Entry, FoundSymlink, Linked, Removal, Symlink, Use
+from realize.values import Entry, FoundSymlink, Linked, Preserve, Removal, Symlink, Use
 
 MAX_BATCH_LINKS: Final = 256
 """Symlinks in one batch at most: as many as one command of the protocol takes."""
@@ -186,7 +186,7 @@ class _LinkBatch:
         return [_arrived(each, HOW_LINKED[linked]) for each, linked in self.arrived]
 
     def _outgoing(self, link: Symlink) -> Symlink:
-        return link if self.work.options.preserve else evolve(link, mtime_ns=None)
+        return link if Preserve.TIMES in self.work.options.preserve else evolve(link, mtime_ns=None)
 
 
 def _arrived(found: FoundSymlink, how: How | None) -> Arrived:

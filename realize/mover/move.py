@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
-from realize.errors import Conflict, LinkRefused, NotFound, RealizeError, StorageError
+from realize.errors import Conflict, LinkRefused, NotFound, NotKept, RealizeError, StorageError
 from realize.mover.allowance import Allowance, Spent
 from realize.mover.events import (
     End,
@@ -50,8 +51,10 @@ from realize.values import (
     MAX_SMALL_BYTES,
     NOTHING,
     Attributes,
+    Directory,
     Entry,
     Existing,
+    Extras,
     Kind,
     OnConflict,
     Siblings,
@@ -62,6 +65,9 @@ from realize.values import (
     Where,
     WhereKind,
 )
+
+if TYPE_CHECKING:
+    from realize.mover.keeping import Keeping
 
 PAGES_AHEAD: Final = 16
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
@@ -135,6 +141,8 @@ class Move:
     _second_round: bool = field(default=False, init=False)
     _last_attempt: bool = field(default=False, init=False)
     _opened: float = field(init=False)
+    _incomplete: bool = field(default=False, init=False)
+    """Whether something of a directory could not be kept."""
 
     def __attrs_post_init__(self) -> None:
         """Create the slots that limit what runs at once."""
@@ -166,8 +174,10 @@ class Move:
                 await deferLater(self.clock, delay)
                 await self._retry_queued()
             await self._set_directories(ended=True)
-            if self.work.options.prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
-                await self._prune_all(self.work.options.prune_age_ns)
+            # A directory has the only copy of what could not be kept of it.
+            prunes = self.work.options.prune_age_ns is not None and not self._incomplete
+            if prunes and self.where.kind is WhereKind.DIRECTORY:
+                await self._prune_all(self.work.options.prune_age_ns or 0)
         except Exception:
             await self._jobs.cancelled()
             raise
@@ -252,6 +262,8 @@ class Move:
                 for each in earlier:
                     if any(path.rpartition(b"/")[0] in each.paths for path in making.paths):
                         await each.answered()
+                if self.work.keeping is not None:
+                    wanted = await self._with_extras(self.work.keeping, wanted)
                 with whole(End.DESTINATION):
                     # One that cannot be made shows when a file is put there.
                     await self.work.destination.make_directories(wanted)
@@ -260,6 +272,17 @@ class Move:
                 making.lock.release()
         for each in earlier:
             await each.answered()
+
+    async def _with_extras(self, keeping: Keeping, wanted: Sequence[Directory]) -> list[Directory]:
+        """Directories with all that is carried over; those of which that cannot be read are for their owner alone.
+
+        They are read again when all of their files are there, and what is wrong is told then.
+        """
+        completed = await keeping.directories(self.work.source, wanted)
+        return [
+            each if isinstance(each, Directory) else evolve(plain, mode=plain.mode & 0o700)
+            for plain, each in zip(wanted, completed, strict=True)
+        ]
 
     async def _set_directories(self, *, ended: bool) -> None:
         """Set the final permissions and times of copied directories, now that no file is in flight.
@@ -272,10 +295,37 @@ class Move:
         selection = self.work.options.selection
         done = self.work.directories.done(waiting, ended=ended)
         meant = [each for each in done if each.mtime_ns is not None or selection.accepts_directory(each.path)]
-        if meant:
+        if meant and self.work.keeping is not None:
+            await self._set_with_extras(self.work.keeping, meant)
+        elif meant:
             with whole(End.DESTINATION):
                 await self.work.destination.set_directories(meant)
         self.work.directories.forget(done)
+
+    async def _set_with_extras(self, keeping: Keeping, meant: Sequence[Directory]) -> None:
+        """The same with all that is carried over; a directory of which that cannot be kept has failed, and stays."""
+
+        def ask(some: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
+            current = [
+                each if each.extras is None else evolve(each, extras=keeping.current(each.extras)) for each in some
+            ]
+            return self.work.destination.set_directories(current)
+
+        def failed(path: bytes, end: End, error: RealizeError) -> None:
+            if not isinstance(error, NotFound):
+                self._incomplete = True
+                self.work.emit(Failed(path, end, error))
+
+        completed = await keeping.directories(self.work.source, meant)
+        readable = [each for each in completed if isinstance(each, Directory)]
+        for plain, each in zip(meant, completed, strict=True):
+            if not isinstance(each, Directory):
+                failed(plain.path, End.SOURCE, each)
+        with whole(End.DESTINATION):
+            answers = await keeping.insisting(readable, attrgetter("path"), ask)
+        for each, answer in zip(readable, answers, strict=True):
+            if isinstance(answer, NotKept):
+                failed(each.path, End.DESTINATION, answer)
 
     async def _prune_all(self, age_ns: int) -> None:
         """List the source once more, and remove the directories that have been empty for ``age_ns``."""
@@ -406,6 +456,8 @@ class Move:
             with whole(end):
                 answers = await store.forbidden(paths, use) if paths else []
             refused |= {path: (end, error) for path, error in zip(paths, answers, strict=True) if error is not None}
+        if work.keeping is not None and work.keeping.wanted:
+            refused |= await self._not_to_be_kept(work.keeping, [path for path in read if path not in refused])
         for entry, action in decided:
             stored_as = beside.get(entry.path, b"")
             why = refused.get(entry.path) or refused.get(stored_as)
@@ -420,6 +472,28 @@ class Move:
                     work.spent()
                     return
                 work.emit(Planned(entry.path, entry.size, action, stored_as))
+
+    async def _not_to_be_kept(self, keeping: Keeping, paths: Sequence[bytes]) -> dict[bytes, tuple[End, RealizeError]]:
+        """The files of which something could not be kept, and why, as far as that shows without touching anything."""
+        refused: dict[bytes, tuple[End, RealizeError]] = {}
+        found: list[tuple[bytes, Extras]] = []
+        for path, each in zip(paths, await keeping.read(self.work.source, paths), strict=True):
+            if isinstance(each, RealizeError):
+                refused[path] = End.SOURCE, each
+            else:
+                found.append((path, each.extras))
+
+        def ask(some: Sequence[tuple[bytes, Extras]]) -> Deferred[list[RealizeError | None]]:
+            return self.work.destination.foresee(
+                [path for path, _ in some], [keeping.current(extras) for _, extras in some]
+            )
+
+        with whole(End.DESTINATION):
+            answers = await keeping.insisting(found, itemgetter(0), ask) if found else []
+        for (path, _), error in zip(found, answers, strict=True):
+            if error is not None:
+                refused[path] = End.DESTINATION, error
+        return refused
 
     async def _free_names(self, files: Sequence[Entry]) -> dict[bytes, bytes]:
         """The numbered names that these files would get, by their own ones."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import compress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred
@@ -52,7 +52,10 @@ from realize.mover.stop_flag import StopFlag
 from realize.mover.turns import SourceTurns
 from realize.mover.work import Side, SideError, TransferOptions, Work, whole
 from realize.store.interfaces import IStore
-from realize.values import OnConflict, Where, WhereKind
+from realize.values import USUALLY_PRESERVED, OnConflict, Where, WhereKind
+
+if TYPE_CHECKING:
+    from realize.mover.keeping import Keeping
 
 __all__ = ["Run", "Side", "TransferOptions"]
 
@@ -99,6 +102,8 @@ class Run:
     _unsure: dict[int, list[Finished]] = field(factory=dict)
     _gave_way: bool = False
     """Whether files are skipped that should be kept beside others, and nobody was told yet."""
+    _keeping: Keeping | None = None
+    """Made with the first source that was found."""
     _progresses: dict[IStore, Progress] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
@@ -287,6 +292,7 @@ class Run:
                         f"{end} {side.name}: the peer cannot move symlinks, it runs an older release; "
                         "upgrade it, or leave out --links (links in a standing move)"
                     )
+        self._check_keeping(source)
         try:
             if self.options.remove:
                 with whole(End.SOURCE):
@@ -295,6 +301,20 @@ class Run:
             raise self._named(source.name, side_error) from side_error.error
         with whole(End.DESTINATION):
             await self.destination.store.put_small([], OnConflict.FAIL)
+
+    def _check_keeping(self, source: Side) -> None:
+        """Raise `UsageError` if one of the ends cannot keep what is carried over, unless the user can do without."""
+        if self._keeping is None and self.options.preserve != USUALLY_PRESERVED:
+            # Otherwise, nothing of it is loaded.
+            from realize.mover.keeping import keeping_of
+
+            self._keeping = keeping_of(self.options, self.observer)
+        if self._keeping is not None:
+            ends = (
+                ("source", source, source.store.tells),
+                ("destination", self.destination, self.destination.store.accepts),
+            )
+            self._keeping.check(ends)
 
     async def _move(self, number: int, here: Where, there: Where, turns: SourceTurns) -> None:
         source = self.sources[number]
@@ -331,6 +351,7 @@ class Run:
             names=self.names,
             sorting=self.sorting,
             allowance=self.allowance,
+            keeping=self._keeping,
         )
         self._scarcity.begin(source.name)
         try:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import takewhile
+from operator import attrgetter
 from typing import Final, TypeAlias
 
 from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.events import End, Finished, How, UnderWay, Unknown
@@ -161,7 +163,11 @@ class _SmallBatch:
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all files; returns those whose name is free at the destination, and those whose name is taken."""
         with whole(End.SOURCE):
-            answers = await self.work.source.read_small(list(self.candidates), removing=self.work.options.remove)
+            answers: Sequence[Fetched | RealizeError] = await self.work.source.read_small(
+                list(self.candidates), removing=self.work.options.remove
+            )
+        if self.work.keeping is not None:
+            answers = await self.work.keeping.complete(self.work.source, answers)
         absent: list[Fetched] = []
         conflicting: list[Fetched] = []
         settles = self.work.settles
@@ -195,8 +201,23 @@ class _SmallBatch:
     async def _settled(self, doubtful: Sequence[Expected]) -> Sequence[bool | RealizeError]:
         if not doubtful:
             return ()
+        keeping = self.work.keeping
         with whole(End.DESTINATION):
-            return await self.work.destination.settle(doubtful)
+            if keeping is None:
+                return await self.work.destination.settle(doubtful)
+            return await keeping.insisting(doubtful, attrgetter("path"), self._settle_now)
+
+    def _settle_now(self, doubtful: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
+        """Ask about files that have further attributes, insisting on what the run insists on by now."""
+        keeping = self.work.keeping
+        return self.work.destination.settle(
+            [
+                each
+                if keeping is None or each.attributes is None
+                else evolve(each, attributes=keeping.of(each.attributes))
+                for each in doubtful
+            ]
+        )
 
     async def find_beside(self, conflicting: Sequence[Fetched]) -> list[Fetched]:
         """Sort out the files that an earlier run has put beside others, and could not remove any more.
@@ -243,7 +264,7 @@ class _SmallBatch:
             return
         try:
             with whole(End.DESTINATION):
-                answers = await self.work.destination.put_small([self._outgoing(file) for file in files], policy)
+                answers = await self._put(files, policy)
         except StoreFailed as side_error:
             if isinstance(side_error.error, Unanswered):
                 unknown = self.work.unknown([_arrived(fetched, None) for fetched in files])
@@ -262,6 +283,15 @@ class _SmallBatch:
                 if answer.number:
                     self.beside[path] = numbered(path, answer.number)
                 self.arrived.append((fetched, answer))
+
+    async def _put(self, files: Sequence[Fetched], policy: OnConflict) -> Sequence[Stored | RealizeError]:
+        def ask(some: Sequence[Fetched]) -> Deferred[list[Stored | RealizeError]]:
+            return self.work.destination.put_small([self._outgoing(file) for file in some], policy)
+
+        keeping = self.work.keeping
+        if keeping is None:
+            return await ask(files)
+        return await keeping.insisting(files, lambda fetched: fetched.file.path, ask)
 
     async def remove(self) -> None:
         """Record the files that are durable at the destination, and remove them from the source if asked to."""
@@ -366,7 +396,12 @@ class _SmallBatch:
         return file if seen is None else evolve(file, replaces=seen)
 
     def _preserved(self, fetched: Fetched) -> SmallFile:
-        return fetched.file if self.work.options.preserve else evolve(fetched.file, attributes=None)
+        if not self.work.options.preserve:
+            return evolve(fetched.file, attributes=None)
+        keeping, file = self.work.keeping, fetched.file
+        if keeping is None or file.attributes is None:
+            return file
+        return evolve(file, attributes=keeping.of(file.attributes))
 
 
 def _how(stored: Stored | None) -> How:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
@@ -44,6 +44,9 @@ from realize.values import (
     Version,
     preserving,
 )
+
+if TYPE_CHECKING:
+    from realize.mover.keeping import Keeping
 
 SPENT: Final = "the limit of what may be sent was reached"
 """Why a run ends early that has sent all that it may."""
@@ -131,6 +134,8 @@ class Work(Shown):
     names: Names | None = None
     sorting: Callable[[], Sorting] | None = None
     """Makes what sorts a listing, if the files go in an order."""
+    keeping: Keeping | None = None
+    """What else is carried over, or not; None: permission bits and times are, or nothing."""
 
     @property
     def settles(self) -> bool:

@@ -22,6 +22,7 @@ from realize.mover.events import (
     Left,
     Listed,
     NoRoom,
+    NotPreserved,
     OlderDestination,
     PartialGone,
     Planned,
@@ -192,6 +193,8 @@ class RunLog:
                 log.info("partial_freed", path=display_name(path), size=size)
             case OlderDestination():
                 log.warning("cannot_keep_both")
+            case NotPreserved(path, kind, why):
+                log.warning("not_kept", path=display_name(path), kind=kind.value, error=why)
             case NoRoom(files, size, missing):
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):

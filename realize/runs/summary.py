@@ -52,6 +52,8 @@ class Summary(Shown):
     removed: int
     """Files that were removed from the source."""
     failed: int
+    not_kept: tuple[str, ...]
+    """The kinds of attributes that were not kept of some files, which were moved all the same."""
     left: int
     """Entries that are never moved: symlinks, devices, sockets, FIFOs."""
     held_back: int
@@ -96,6 +98,7 @@ class Summary(Shown):
             compression_saved_bytes=tally.compression_saved_bytes,
             removed=tally.removed,
             failed=tally.failed,
+            not_kept=tuple(tally.not_kept),
             left=tally.left,
             held_back=tally.held_back,
             pruned=tally.pruned,

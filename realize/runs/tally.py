@@ -17,6 +17,7 @@ from realize.mover.events import (
     HeldBack,
     How,
     Left,
+    NotPreserved,
     Planned,
     Pruned,
     Retrying,
@@ -69,6 +70,8 @@ class Tally(_Counts):
     compression_saved_bytes: int = 0
     """How many bytes of what was sent did not travel because it was compressed; known at the end."""
     failed: int = 0
+    not_kept: dict[str, None] = field(factory=dict)
+    """The kinds of attributes that were not kept of some files, which were moved all the same."""
     steps: int = 0
     """Grows with all lasting progress: files that end, and parts of others that the destination turns out to keep."""
     interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
@@ -133,6 +136,8 @@ class Tally(_Counts):
                 self._ended(path)
                 self._failures.add(path)
                 self.failed += 1
+            case NotPreserved(_, kind):
+                self.not_kept[kind.value] = None
             case Left():
                 self.left += 1
                 recounted.left += 1

@@ -31,11 +31,14 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
+    Extras,
     Fetched,
+    FoundExtras,
     FoundSymlink,
     Linked,
     OnConflict,
     Piece,
+    Preserve,
     Removal,
     Seen,
     Siblings,
@@ -195,6 +198,8 @@ class IStore(Interface):
 
     links: bool = Attribute("Whether symlinks can be moved: `walk` can list them; known once `open` has answered.")
     replaces: bool = Attribute("Whether the user of it may replace files; known once `open` has answered.")
+    tells: frozenset[Preserve] = Attribute("What `read_extras` knows, and mode and times; known like `links`.")
+    accepts: frozenset[Preserve] = Attribute("What may be set here, mode and times included; known like `links`.")
 
     def open(salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """Return where this store is; must be called first, with the same salt for all stores of a run.
@@ -312,6 +317,21 @@ class IStore(Interface):
         With ``trial`` nothing is touched; the answers are those that are to be expected.
         Cancelling works as for `put_small`.
         """
+
+    def read_extras(
+        paths: Sequence[bytes], wanted: frozenset[Preserve], *, numeric: bool = False, lenient: frozenset[Preserve]
+    ) -> Deferred[list[FoundExtras | RealizeError]]:
+        """Read owners, access control lists and extended attributes of files, directories and symlinks.
+
+        With ``numeric``, owners and the users of lists come without names.
+        What cannot be carried over gives `realize.errors.NotKept`, unless it is ``lenient``; then it is left out.
+        The version is what has them: if it is that of the content as well, they belong together.
+        The answer is about the first of the paths, at least one and as many as a value of the protocol holds; ask again
+        for the rest.
+        """
+
+    def foresee(paths: Sequence[bytes], extras: Sequence[Extras]) -> Deferred[list[RealizeError | None]]:
+        """Return for each what could not be kept of it here; None is no promise, since nothing is touched."""
 
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """Return for each whether the final file of that name has exactly that content; if so, it is durable by then.

@@ -25,6 +25,7 @@ from realize.values import (
     MAX_VALUE_BYTES,
     MIN_HOLE_BYTES,
     OnConflict,
+    Preserve,
     Use,
     WhereKind,
 )
@@ -70,7 +71,10 @@ ZSTD: Final = "zstd"
 ZSTD_ALWAYS: Final = "zstd-always"
 """The wish that content is compressed on every link, both ways, and not only where that makes it faster."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS, HOLES, ZSTD)
+EXTRA_ATTRIBUTES: Final = "extra-attributes"
+"""The capability to understand `ReadExtras`, `Foresee`, and ``extras`` of other commands."""
+
+CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS, HOLES, ZSTD, EXTRA_ATTRIBUTES)
 """The capabilities that this software announces in Hello, unless it is told otherwise."""
 
 MAX_HANDLES: Final = 64
@@ -89,6 +93,7 @@ MIN_COMPRESSED_BYTES: Final = 256
 """The least content in one ``Compressed``, in bytes: less is not worth a box of its own."""
 
 _MAX_NUMBER: Final = (1 << 32) - 1
+_ALL_KINDS: Final = packing.bits_of(frozenset(Preserve))
 _MAX_BITMAP_BYTES: Final = MAX_OFFERED_CHUNKS // 8
 
 
@@ -184,6 +189,7 @@ class OpenDirectory(RealizeCommand):
     ``origin`` identifies the sender of everything that I write there, which must not learn what others have put there.
     ``backup`` is a directory below ``base`` for the files that I replace; it needs ``write``.
     ``mode`` has the permission bits, if it is a directory.
+    ``accepts`` says what I may set beside content, as the bits of `realize.wire.packing.bits_of`.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -201,6 +207,7 @@ class OpenDirectory(RealizeCommand):
         (b"now", Number()),
         (b"rights", Packed(packing.TEXTS)),
         (b"mode", Number(0o777, optional=True)),
+        (b"accepts", Number(_ALL_KINDS, optional=True)),
     ]
 
 
@@ -349,6 +356,7 @@ class PutSmall(RealizeCommand):
 
     The requester sends it; needs ``write`` or ``create``.
     The answer means that each file that has an outcome is on stable storage; it closes the stream.
+    ``extras`` has for each file what else it is to get, for whoever has the capability `EXTRA_ATTRIBUTES`.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -356,6 +364,7 @@ class PutSmall(RealizeCommand):
         (b"stream", _number()),
         (b"policy", Choice(OnConflict)),
         (b"heads", Packed(packing.SMALL_HEADS)),
+        (b"extras", Packed(packing.EACH_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.OUTCOMES))]
 
@@ -388,17 +397,52 @@ class PutLinks(RealizeCommand):
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.LINK_OUTCOMES))]
 
 
+class ReadExtras(RealizeCommand):
+    """Tell me owners, access control lists and extended attributes of these files, directories and symlinks.
+
+    The requester sends it, if the holder has the capability ``extra-attributes``; needs ``read``.
+    ``wanted`` says which, and ``lenient`` what may be left out if it cannot be carried over, as bits; ``numeric`` says
+    that I do not want names.
+    The answer is about the first of them, at least one and as many as fit; I ask again for the rest.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"paths", Packed(packing.PATHS)),
+        (b"wanted", Number(_ALL_KINDS)),
+        (b"lenient", Number(_ALL_KINDS)),
+        (b"numeric", Flag()),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"found", Packed(packing.FOUND_EXTRAS))]
+
+
+class Foresee(RealizeCommand):
+    """Say what of these attributes you could not keep, as far as you can tell without touching anything.
+
+    The requester sends it, if the holder has the capability ``extra-attributes``; needs ``write`` or ``create``.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"paths", Packed(packing.PATHS)),
+        (b"extras", Packed(packing.EACH_EXTRAS)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"foreseen", Packed(packing.FORESEEN))]
+
+
 class Settle(RealizeCommand):
     """Say which of these contents you have; what you say you have is on stable storage when you answer.
 
     The requester sends it; needs ``write`` or ``create``.
     ``attributes`` has the attributes that each file is to get then; without it, all keep their own.
+    ``extras`` is as for `PutSmall`.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
         (b"expected", Packed(packing.EXPECTED_FILES)),
         (b"attributes", Packed(packing.EACH_ATTRIBUTES, optional=True)),
+        (b"extras", Packed(packing.EACH_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"settled", Packed(packing.SETTLED))]
 
@@ -407,7 +451,7 @@ class MatchFinal(RealizeCommand):
     """Say how much of the final file, from ``offset`` on, equals these blocks of mine.
 
     The requester sends it; needs ``write`` or ``create``.
-    ``attributes`` are those that the file is to get when its last byte has matched.
+    ``attributes``, with ``extras``, are those that the file is to get when its last byte has matched.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -417,6 +461,7 @@ class MatchFinal(RealizeCommand):
         (b"offset", Number()),
         (b"digests", Packed(packing.DIGESTS)),
         (b"attributes", PackedOne(packing.ATTRIBUTES, optional=True)),
+        (b"extras", PackedOne(packing.ONE_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"matched", Number())]
 
@@ -539,13 +584,14 @@ class CommitStream(RealizeCommand):
     """All content was sent, and this is the digest of the whole file: verify it, make it durable, give it its name.
 
     The requester sends it; the stream is closed whatever the answer.
-    Without ``attributes`` only the content is carried over.
+    Without ``attributes`` only the content is carried over; with them, ``extras`` says what else is.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"stream", _number()),
         (b"digest", Octets(DIGEST_BYTES, least=DIGEST_BYTES)),
         (b"attributes", PackedOne(packing.ATTRIBUTES)),
+        (b"extras", PackedOne(packing.ONE_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcome", PackedOne(packing.OUTCOME))]
 
@@ -673,11 +719,13 @@ class MakeDirectories(RealizeCommand):
     """Make those of these directories that are missing, with their permissions and full access for their owner.
 
     The requester sends it before it puts files there; needs ``write`` or ``create``.
+    ``extras`` is as for `PutSmall`.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
         (b"directories", Packed(packing.DIRECTORIES)),
+        (b"extras", Packed(packing.EACH_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"made", Packed(packing.MADE))]
 
@@ -686,11 +734,13 @@ class SetDirectories(RealizeCommand):
     """Give those of these directories that exist their final permissions and times.
 
     The requester sends it when no more files will follow; needs ``write`` or ``create``.
+    ``extras`` is as for `PutSmall`.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
         (b"handle", _number()),
         (b"directories", Packed(packing.DIRECTORIES)),
+        (b"extras", Packed(packing.EACH_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"done", Packed(packing.DONE))]
 

@@ -39,6 +39,9 @@ ITEMS_BYTES: Final = 256 << 10
 TARGETS_BYTES: Final = MAX_PACK_ITEMS * MAX_TARGET_BYTES
 """For the targets of the symlinks that one command asks for."""
 
+FOUND_EXTRAS_BYTES: Final = 4 * MAX_VALUE_BYTES
+"""For the attributes of the files that one command asks for, of which no more are read than an answer takes."""
+
 _PARSED: Final = 4
 """How many times as large as a box the objects parsed from it may be."""
 
@@ -47,6 +50,7 @@ _MORE: Final = {
     commands.OpenRead.commandName: STREAM_BYTES,
     commands.OpenWrite.commandName: STREAM_BYTES,
     commands.PutSmall.commandName: MAX_SMALL_BYTES,
+    commands.ReadExtras.commandName: FOUND_EXTRAS_BYTES,
     commands.ReadLinks.commandName: TARGETS_BYTES,
     commands.ReadSmall.commandName: MAX_SMALL_BYTES,
     commands.Walk.commandName: PAGE_BYTES,
@@ -56,10 +60,12 @@ _BATCHES: Final = commands.names(
     commands.Examine,
     commands.FindSiblings,
     commands.Forbidden,
+    commands.Foresee,
     commands.MakeDirectories,
     commands.Prune,
     commands.PutLinks,
     commands.PutSmall,
+    commands.ReadExtras,
     commands.ReadLinks,
     commands.ReadSmall,
     commands.Remove,
@@ -74,6 +80,7 @@ _ANSWERS: Final = commands.names(
     commands.Forbidden,
     commands.GetThrottle,
     commands.Moves,
+    commands.ReadExtras,
     commands.ReadLinks,
     commands.ReadSmall,
     commands.Reload,

@@ -26,6 +26,8 @@ from realize.values import (
     CHUNK_DIGEST_BYTES,
     DIGEST_BYTES,
     MAX_ALIKE_FILES,
+    MAX_COMPONENT_BYTES,
+    MAX_EXTRAS_BYTES,
     MAX_OFFERED_CHUNKS,
     MAX_TARGET_BYTES,
     MAX_VALUE_BYTES,
@@ -39,9 +41,13 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
+    Extras,
+    FoundExtras,
     FoundSymlink,
     Kind,
     Linked,
+    Owner,
+    Preserve,
     Removal,
     Seen,
     Siblings,
@@ -281,6 +287,73 @@ def _decode_present(cursor: Cursor) -> Attributes:
     if attributes is None:
         raise ProtocolError("attributes are missing")
     return attributes
+
+
+_KIND_BITS: Final = tuple(Preserve)
+"""A bit for each, from the lowest."""
+
+_OWNER: Final = struct.Struct(">II")
+_HAS_OWNER, _HAS_ACL, _HAS_DEFAULT_ACL, _HAS_XATTRS, _NUMERIC, _HAS_EXTRAS = (1 << bit for bit in range(6))
+
+
+def bits_of(kinds: frozenset[Preserve]) -> int:
+    """Return a set of kinds as bits."""
+    return sum(1 << place for place, kind in enumerate(_KIND_BITS) if kind in kinds)
+
+
+def kinds_of(bits: int) -> frozenset[Preserve]:
+    """Return the kinds that bits stand for; raises `ProtocolError` if one stands for nothing."""
+    if bits >> len(_KIND_BITS):
+        raise ProtocolError(f"unknown kinds {bits:#x}")
+    return frozenset(kind for place, kind in enumerate(_KIND_BITS) if bits >> place & 1)
+
+
+def _encode_extras(extras: Extras | None) -> bytes:
+    if extras is None:
+        return b"\0"
+    owner, parts = extras.owner, list[bytes]()
+    flags = _HAS_EXTRAS | (_NUMERIC if extras.numeric else 0)
+    if owner is not None:
+        flags |= _HAS_OWNER
+        parts += (_OWNER.pack(owner.uid, owner.gid), _octets(owner.user), _octets(owner.group))
+    for flag, form in (
+        (_HAS_ACL, extras.acl),
+        (_HAS_DEFAULT_ACL, extras.default_acl),
+        (_HAS_XATTRS, extras.xattrs),
+    ):
+        if form is not None:
+            flags |= flag
+            parts.append(_octets(form))
+    return b"".join((bytes((flags, bits_of(extras.lenient), bits_of(extras.leaves))), *parts))
+
+
+def _decode_extras(cursor: Cursor) -> Extras | None:
+    flags = cursor.flags(0x3F)
+    if not flags:
+        return None
+    if not flags & _HAS_EXTRAS:
+        raise ProtocolError("attributes that nobody brings")
+    lenient, leaves = kinds_of(cursor.byte()), kinds_of(cursor.byte())
+    owner = None
+    if flags & _HAS_OWNER:
+        uid, gid = cursor.fields(_OWNER)
+        owner = Owner(uid, gid, cursor.octets(MAX_COMPONENT_BYTES), cursor.octets(MAX_COMPONENT_BYTES))
+    forms = [
+        cursor.octets(MAX_EXTRAS_BYTES) if flags & flag else None for flag in (_HAS_ACL, _HAS_DEFAULT_ACL, _HAS_XATTRS)
+    ]
+    acl, default_acl, xattrs = forms
+    return Extras(owner, acl, default_acl, xattrs, bool(flags & _NUMERIC), lenient, leaves)
+
+
+def _encode_found_extras(found: FoundExtras) -> bytes:
+    return encode_version(found.version) + _encode_extras(found.extras)
+
+
+def _decode_found_extras(cursor: Cursor) -> FoundExtras:
+    version, extras = decode_version(cursor), _decode_extras(cursor)
+    if extras is None:
+        raise ProtocolError("attributes are missing")
+    return FoundExtras(extras, version)
 
 
 def _encode_existing(existing: Existing) -> bytes:
@@ -694,11 +767,16 @@ PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
 EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes)
 
+EACH_EXTRAS: Final = Codec[Extras | None]("attributes", _encode_extras, _decode_extras)
+ONE_EXTRAS: Final = Codec[Extras | None]("attributes", _encode_extras, _decode_extras, 1)
+
 OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 
 EXAMINED_ENTRIES: Final = Results("entries", _encode_entry, _decode_entry)
 FOUND: Final = Results("descriptions", _encode_existing, _decode_existing, usual=NOTHING)
 FETCHED: Final = Results("fetched files", _encode_fetched, _decode_fetched)
+FOUND_EXTRAS: Final = Results("found attributes", _encode_found_extras, _decode_found_extras)
+FORESEEN: Final = Results("foreseen attributes", _encode_nothing, _decode_nothing, usual=None)
 FOUND_LINKS: Final = Results("symlinks", _encode_found_link, _decode_found_link)
 LINK_OUTCOMES: Final = Results("outcomes of symlinks", _encode_linked, _decode_linked)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
@@ -723,6 +801,9 @@ NAMED_BYTES: Final = _U32.size + DIGEST_BYTES + 1 + _ATTRIBUTES.size + _VERSION.
 """At least as many bytes as a small head, a removal or an expected file takes besides its path."""
 
 
+_EXTRAS_HEAD_BYTES: Final = 3 + _OWNER.size + 5 * _U16.size
+"""What attributes take at most besides names, lists and extended attributes."""
+
 EXAMINED_BYTES: Final = 512
 """What an entry, or an error of ours, takes at most in an answer, besides the path."""
 
@@ -735,6 +816,35 @@ def measure_path(path: bytes) -> int:
 def measure_named(item: Named) -> int:
     """Return an upper bound of the bytes that an item takes, without packing it."""
     return len(item.path) + NAMED_BYTES
+
+
+def measure_extras(extras: Extras | None) -> int:
+    """Return an upper bound of the bytes that attributes take, without packing them."""
+    return 1 if extras is None else extras.size + _EXTRAS_HEAD_BYTES
+
+
+def measure_found_extras(found: FoundExtras | RealizeError) -> int:
+    """The same for the answer about a file."""
+    return NAMED_BYTES + (_SHORT_TEXT_BYTES if isinstance(found, RealizeError) else measure_extras(found.extras))
+
+
+def measure_file(file: SmallFile | Expected) -> int:
+    """Return an upper bound of what a file takes, in the list of files or in that of attributes, whichever is more."""
+    attributes = file.attributes
+    if attributes is None or attributes.extras is None:
+        return measure_named(file)
+    return max(measure_named(file), measure_extras(attributes.extras))
+
+
+def measure_directory(directory: Directory) -> int:
+    """The same for a directory."""
+    return max(measure_named(directory), measure_extras(directory.extras))
+
+
+def measure_foreseen(asked: tuple[bytes, Extras]) -> int:
+    """The same for a path and its attributes."""
+    path, extras = asked
+    return max(len(path) + _U16.size, measure_extras(extras))
 
 
 def measure_link(link: Symlink) -> int:

@@ -63,6 +63,7 @@ from realize.api.events import (
     Left,
     Listed,
     NoRoom,
+    NotPreserved,
     OlderDestination,
     PartialGone,
     Planned,
@@ -112,6 +113,8 @@ def told(event: Event) -> str:
             return repr(path)
         case Retrying(error, delay):
             return f"{error} {delay}"
+        case NotPreserved(_, kind, why):
+            return f"{kind} {why}"
         case Listed() | UnderWay() | OlderDestination():
             return ""
     return "an event of a later version"

@@ -17,6 +17,7 @@ from realize.mover.events import (
     Left,
     Listed,
     NoRoom,
+    NotPreserved,
     OlderDestination,
     PartialGone,
     Planned,
@@ -87,6 +88,7 @@ class JsonLines:
                 "held_back": tally.held_back,
                 "pruned": tally.pruned,
                 "failed": tally.failed,
+                "not_kept": list(tally.not_kept),
                 "interrupted": [
                     {**path_fields(path), "size": size, "reached": reached}
                     for path, (size, reached) in tally.interrupted.items()
@@ -154,6 +156,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "no_room", "files": files, "bytes": size, "missing_bytes": missing}
         case OlderDestination():
             return {"event": "cannot_keep_both"}
+        case NotPreserved(path, kind, why):
+            return {"event": "not_kept", **(path_fields(path) if path else {}), "kind": kind.value, "why": why}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():

@@ -39,7 +39,8 @@ def closing_line(tally: Tally, seconds: float, *, remove: bool, dry_run: bool) -
         (tally.pruned, f"empty {'directory' if tally.pruned == 1 else 'directories'} {verb}"),
         *_unknown(tally),
     )
-    return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count)])
+    lost = [f"{', '.join(tally.not_kept)} not kept of all files"] if tally.not_kept else []
+    return "; ".join([what, *(f"{count:,} {label}" for count, label in rest if count), *lost])
 
 
 def deadline_line(tally: Tally, limit: str, seconds: float) -> str:

@@ -14,6 +14,7 @@ from realize.mover.events import (
     How,
     Left,
     NoRoom,
+    NotPreserved,
     OlderDestination,
     PartialGone,
     Planned,
@@ -69,6 +70,8 @@ class Wording:
                     "warning: the destination is of an older version that cannot keep both of two files: what conflicts"
                     " stays at the source; upgrade it, or say --on-conflict replace, skip or fail"
                 )
+            case NotPreserved(_, kind, why):
+                return f"warning: {kind.value} is not kept: {why} (and so for others; told once)"
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
             case Stopped(path, size, None):

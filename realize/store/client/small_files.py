@@ -14,7 +14,7 @@ interrupted batch is lost as a whole.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
@@ -24,7 +24,17 @@ from realize.concurrency.shielded import steady
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, Unanswered
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import unanswered
-from realize.values import MAX_SMALL_BYTES, MAX_VALUE_BYTES, Content, Fetched, OnConflict, SmallFile, Stored
+from realize.values import (
+    MAX_SMALL_BYTES,
+    MAX_VALUE_BYTES,
+    Attributes,
+    Content,
+    Extras,
+    Fetched,
+    OnConflict,
+    SmallFile,
+    Stored,
+)
 from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead
@@ -99,7 +109,13 @@ class RemoteBatches:
             stream.give(size)
             self._transit.begin(number, [file.path for file in files], stream.travelled)
             asked = self._protocol.call(
-                commands.PutSmall, patient=True, handle=handle, stream=number, policy=policy, heads=files
+                commands.PutSmall,
+                patient=True,
+                handle=handle,
+                stream=number,
+                policy=policy,
+                heads=files,
+                extras=extras_of([file.attributes for file in files]),
             )
         except BaseException:
             self._sending.release()
@@ -170,6 +186,12 @@ class RemoteBatches:
     def _ended(self, number: int) -> None:
         self._transit.end(number)
         self._protocol.streams.close(number)
+
+
+def extras_of(attributes: Sequence[Attributes | None]) -> list[Extras | None] | None:
+    """Return what else each is to get; None if that is nothing for any of them."""
+    extras = [None if each is None else each.extras for each in attributes]
+    return extras if any(extras) else None
 
 
 def _stopping(failure: Failure, stop: Callable[[RealizeError], None]) -> Failure:

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import cancellable, shielded
 from realize.errors import ProtocolError, RealizeError, VersionMismatch, ignore_expected
-from realize.store.client.small_files import RemoteBatches, listed
+from realize.store.client.small_files import RemoteBatches, extras_of, listed
 from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
@@ -25,16 +25,20 @@ from realize.store.interfaces import Examined, IListing, IReader, IStore, IWrite
 from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
+    USUALLY_PRESERVED,
     Attributes,
     Directory,
     Entry,
     Existing,
     Expected,
+    Extras,
     Fetched,
+    FoundExtras,
     FoundSymlink,
     Kind,
     Linked,
     OnConflict,
+    Preserve,
     Removal,
     Seen,
     Siblings,
@@ -83,6 +87,8 @@ class RemoteStore:
     ) -> None:
         self.rights: tuple[str, ...] = ()
         """Our rights in the directory; known once `open` has answered."""
+        self.accepts = USUALLY_PRESERVED
+        """See `IStore`."""
         self._protocol = protocol
         self._directory = directory
         self._base = base
@@ -97,6 +103,11 @@ class RemoteStore:
     def replaces(self) -> bool:
         """See `IStore`."""
         return "write" in self.rights
+
+    @property
+    def tells(self) -> frozenset[Preserve]:
+        """See `IStore`: older peers know nothing beyond mode and times."""
+        return frozenset(Preserve) if self._has(commands.EXTRA_ATTRIBUTES) else USUALLY_PRESERVED
 
     @property
     def links(self) -> bool:
@@ -117,6 +128,7 @@ class RemoteStore:
             # So that it is known when the first files go.
             self._protocol.round_trip.look()
             self.rights = tuple(answer["rights"])
+            self.accepts = packing.kinds_of(answer.get("accepts") or packing.bits_of(USUALLY_PRESERVED))
             return Where(answer["kind"], tuple(answer["chain"]), answer["now"], answer.get("mode"))
 
         asked = self._protocol.call(
@@ -229,7 +241,7 @@ class RemoteStore:
         def ask(pack: list[SmallFile]) -> Deferred[list[Stored | RealizeError]]:
             return self._turns.run(self._batches.put, pack, policy)
 
-        return self._packed(files, packing.measure_named, ask, weigh=_weigh_small)
+        return self._packed(files, packing.measure_file, ask, weigh=_weigh_small)
 
     def reads_at_once(self) -> int:
         """See `IStore`."""
@@ -277,15 +289,44 @@ class RemoteStore:
 
         return self._packed(links, packing.measure_link, ask)
 
+    @shielded
+    async def read_extras(
+        self,
+        paths: Sequence[bytes],
+        wanted: frozenset[Preserve],
+        *,
+        numeric: bool = False,
+        lenient: frozenset[Preserve],
+    ) -> list[FoundExtras | RealizeError]:
+        """See `IStore`."""
+        asked = {"wanted": packing.bits_of(wanted), "lenient": packing.bits_of(lenient), "numeric": numeric}
+        some = next(packing.fit(paths, packing.measure_path))
+        answer = await self._call(commands.ReadExtras, patient=True, paths=some, **asked)
+        found: list[FoundExtras | RealizeError] = answer["found"]
+        if not 0 < len(found) <= len(some):
+            raise ProtocolError(f"{len(found)} answers about {len(some)} files")
+        return found
+
+    def foresee(self, paths: Sequence[bytes], extras: Sequence[Extras]) -> Deferred[list[RealizeError | None]]:
+        """See `IStore`."""
+
+        def ask(pack: list[tuple[bytes, Extras]]) -> Deferred[list[RealizeError | None]]:
+            asked = self._call(commands.Foresee, paths=[path for path, _ in pack], extras=[each for _, each in pack])
+            return asked.addCallback(listed, "foreseen", len(pack))
+
+        return self._packed(list(zip(paths, extras, strict=True)), packing.measure_foreseen, ask)
+
     def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`."""
 
         def ask(pack: list[Expected]) -> Deferred[list[bool | RealizeError]]:
             attributes = [each.attributes for each in pack]
-            asked = self._call(commands.Settle, patient=True, expected=pack, attributes=attributes)
+            asked = self._call(
+                commands.Settle, patient=True, expected=pack, attributes=attributes, extras=extras_of(attributes)
+            )
             return asked.addCallback(listed, "settled", len(pack))
 
-        return self._packed(expected, packing.measure_named, ask)
+        return self._packed(expected, packing.measure_file, ask)
 
     @cancellable
     async def match_final(
@@ -302,6 +343,7 @@ class RemoteStore:
                 offset=offset + matched,
                 digests=list(digests[first : first + BLOCKS_PER_COMMAND]),
                 attributes=attributes,
+                extras=None if attributes is None else attributes.extras,
             )
             if answer["matched"] > min(BLOCKS_PER_COMMAND * BLOCK_BYTES, size - offset - matched):
                 raise ProtocolError("the peer matched more than it was asked about")
@@ -318,20 +360,20 @@ class RemoteStore:
 
     def make_directories(self, directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`; in order, as with `prune`."""
-        return self._in_order(commands.MakeDirectories, "directories", "made", directories)
+        return self._directories(commands.MakeDirectories, "made", directories)
 
     def set_directories(self, directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; in order, as with `prune`."""
-        return self._in_order(commands.SetDirectories, "directories", "done", directories)
+        return self._directories(commands.SetDirectories, "done", directories)
 
     @cancellable
-    async def _in_order(
-        self, command: type, question: str, answer: str, items: Sequence[Directory | Vacant]
-    ) -> list[Any]:
-        """Ask about all items in order, one pack after the other."""
+    async def _directories(self, command: type, answer: str, directories: Sequence[Directory]) -> list[Any]:
+        """Ask about all directories in order, one pack after the other."""
         answers: list[Any] = []
-        for pack in list(packing.fit(items, packing.measure_named)) or [[]]:
-            answers += listed(await self._call(command, patient=True, **{question: pack}), answer, len(pack))
+        for pack in list(packing.fit(directories, packing.measure_directory)) or [[]]:
+            extras = [each.extras for each in pack]
+            asked = self._call(command, patient=True, directories=pack, extras=extras if any(extras) else None)
+            answers += listed(await asked, answer, len(pack))
         return answers
 
     def open_writer(
@@ -376,9 +418,13 @@ class RemoteStore:
 
         return self._packed(removals, packing.measure_named, ask)
 
-    def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
+    @cancellable
+    async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
         """See `IStore`; packs are sent one after the other, to keep the order."""
-        return self._in_order(commands.Prune, "vacant", "pruned", vacant)
+        answers: list[bool | RealizeError] = []
+        for pack in list(packing.fit(vacant, packing.measure_named)) or [[]]:
+            answers += listed(await self._call(commands.Prune, patient=True, vacant=pack), "pruned", len(pack))
+        return answers
 
     def in_transit(self) -> list[Travelled]:
         """See `IStore`."""

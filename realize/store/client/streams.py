@@ -466,6 +466,7 @@ class RemoteWriter:
                 stream=self._stream.number,
                 digest=digest,
                 attributes=attributes,
+                extras=None if attributes is None else attributes.extras,
             )
         finally:
             self._end()

@@ -17,19 +17,21 @@ import stat
 from collections.abc import Sequence
 from typing import Final
 
-from realize.errors import BadName, RealizeError
+from realize.errors import BadName, NotKept, RealizeError
 from realize.fs import awaiting
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
+from realize.fs.syscalls import read_umask
 from realize.fs.tree import Tree
 from realize.store.local.footprint import Footprint, Trace, trace_of
 from realize.store.local.location import RootedLocation
-from realize.values import Directory
+from realize.values import Directory, Extras, Preserve
 
 _OWNERS: Final = 0o700
 _OWNERS_LOOK: Final = 0o500
 _LOOK_ANYWHERE: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _PERMISSIONS: Final = 0o777
+_PLAIN_PERMISSIONS: Final = 0o777 & ~read_umask()
 
 
 def make_directories(
@@ -52,7 +54,7 @@ def make_directories(
             try:
                 if each.path or location.only is None:
                     adapts = footprint if bounded else None
-                    made = _make(tree, _components(location, each), each.mode, adapts, location=not each.path)
+                    made = _make(tree, _components(location, each), each, adapts)
                     if made is not None:
                         footprint.made(made)
             except RealizeError as error:
@@ -83,7 +85,7 @@ def set_directories(
                 ours = not bounded or footprint.may_change(trace_of(tree.identity((*directory, name)), fd))
                 if ours:
                     _set(fd, each)
-            except BadName as error:
+            except (BadName, NotKept) as error:
                 answers.append(error)
             except (RealizeError, OSError, MemoryError):
                 answers.append(False)  # missing, or not ours
@@ -100,12 +102,11 @@ def _components(location: RootedLocation, directory: Directory) -> tuple[bytes, 
     return (*above, name)
 
 
-def _make(
-    tree: Tree, components: tuple[bytes, ...], mode: int, adapts: Footprint | None, *, location: bool
-) -> Trace | None:
+def _make(tree: Tree, components: tuple[bytes, ...], directory: Directory, adapts: Footprint | None) -> Trace | None:
     """Make a directory, and return its trace, or None if it was there already.
 
-    An existing one gets its permissions if ``adapts`` is None or contains it; ``location`` itself never does.
+    An existing one gets its permissions if ``adapts`` is None or contains it; the location itself, which has no path,
+    never does.
     """
     if not components:
         return None  # the root, which exists
@@ -113,12 +114,16 @@ def _make(
     try:
         os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
     except FileExistsError:
-        if not location and (adapts is None or adapts.may_change(_trace(tree, components))):
-            _adapt(tree.directory(components[:-1]), components[-1], mode)
+        if directory.path and (adapts is None or adapts.may_change(_trace(tree, components))):
+            if directory.extras is not None:
+                _try_to_give(tree.directory(components), directory, directory.extras)
+            _adapt(tree.directory(components[:-1]), components[-1], _mode_of(directory))
         return None
     fd = tree.directory(components)
     awaiting.mark(fd, components[-1])
-    _set_mode(fd, os.fstat(fd), mode | _OWNERS)
+    if directory.extras is not None:
+        _try_to_give(fd, directory, directory.extras)
+    _set_mode(fd, os.fstat(fd), _mode_of(directory) | _OWNERS)
     return _trace(tree, components)
 
 
@@ -145,8 +150,39 @@ def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
         release(fd)
 
 
+def _mode_of(directory: Directory) -> int:
+    """Return the permissions that the source has, or those of any new directory if they are not carried over."""
+    extras = directory.extras
+    return _PLAIN_PERMISSIONS if extras is not None and Preserve.MODE in extras.leaves else directory.mode
+
+
+def _give(fd: int, directory: Directory, extras: Extras) -> None:
+    """Give a directory all but its permissions and its time; our caller sets the permissions afterwards."""
+    from realize.store.local.extras import give_to_final
+
+    give_to_final(fd, extras, directory.path)
+
+
+def _try_to_give(fd: int, directory: Directory, extras: Extras) -> None:
+    """The same before files arrive; what cannot be kept is told when all are there."""
+    with contextlib.suppress(NotKept):
+        _give(fd, directory, extras)
+
+
 def _set(fd: int, directory: Directory) -> None:
+    extras = directory.extras
+    if extras is not None:
+        before = os.fstat(fd)
+        _give(fd, directory, extras)
+        if Preserve.MODE in extras.leaves:
+            os.fchmod(fd, stat.S_IMODE(before.st_mode))
     status, mode = os.fstat(fd), _lasting(directory.mode)
+    if extras is not None and extras.leaves:
+        if Preserve.MODE not in extras.leaves:
+            _set_mode(fd, status, mode)
+        elif directory.mtime_ns is not None:
+            os.utime(fd, ns=(directory.mtime_ns, directory.mtime_ns))
+        return
     if directory.mtime_ns is None:
         _set_mode(fd, status, mode & status.st_mode)
         return

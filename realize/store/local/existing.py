@@ -27,7 +27,7 @@ from realize.store.local.partial_marks import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
 from realize.units import display_name
-from realize.values import BLOCK_BYTES, NOTHING, Attributes, Existing, Expected, Version, coarseness_ns
+from realize.values import BLOCK_BYTES, NOTHING, Attributes, Existing, Expected, Preserve, Version, coarseness_ns
 
 _MAX_COMPARISONS: Final = 32
 """Large files that one store compares at a time: as many as a run has in flight at most."""
@@ -246,8 +246,16 @@ class Vouching(Shown):
                 _end_commit(tree.directory(directory), name, before)
             # Clears the mark of a partial, which a power cut may have left.
             mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777
+            timed = attributes is not None and attributes.mtime_ns != mtime_ns
+            if attributes is not None and attributes.extras is not None:
+                # Without these, nothing of it is loaded.
+                from realize.store.local.extras import give_to_final
+
+                give_to_final(fd, attributes.extras, names.join((*directory, name)))
+                mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes.leaves(Preserve.MODE) else mode
+                timed = timed and not attributes.leaves(Preserve.TIMES)
             _renew(fd, before, mode, self.clock)
-            if attributes is not None and attributes.mtime_ns != mtime_ns:
+            if attributes is not None and timed:
                 if not _is_still(version, version_of(fresh_fstat(fd))):
                     return False
                 os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))

@@ -57,7 +57,7 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.backups import set_aside
 from realize.store.local.location import BackupPlace, Root
-from realize.store.local.partial_marks import NOTE, RECEIVING, is_ours
+from realize.store.local.partial_marks import NOTE, RECEIVING, forget_given, is_ours
 from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
@@ -120,6 +120,7 @@ class Prepared:
     ``number`` is the only one that it may get if both files are to be kept; 0 allows any.
     ``backups`` is where the file goes that it replaces; None if that is not kept.
     ``salt`` is that of the store, for the identity token of the final file.
+    ``given`` says that the partial was given more than content, mode and time.
     """
 
     root: Root
@@ -139,6 +140,7 @@ class Prepared:
     keep: bool = False
     number: int = 0
     backups: BackupPlace | None = None
+    given: bool = False
 
     def release(self) -> None:
         """Close partial and anchor, if that is ours to do; may be called more than once, by one thread at a time."""
@@ -360,6 +362,8 @@ def note_arrivals(tree: Tree, directories: Iterable[tuple[bytes, ...]]) -> None:
 
 def _made(file: Prepared, stored: Stored) -> Stored:
     """Clear the mark of the final file and add what it is now; that its status cannot be read undoes nothing."""
+    if file.given:
+        forget_given(file.fd)
     _take_mark_off(file)
     try:
         # Clearing the mark has refreshed the status; otherwise, it may have been cached since before the rename.
@@ -381,6 +385,10 @@ def _take_mark_off(file: Prepared) -> None:
 
 def _make_private(file: Prepared) -> None:
     """Take the final mode and mtime back from a partial that stays one: it is for us alone, and was changed now."""
+    if file.given:
+        from realize.store.local.extras import take_back
+
+        take_back(file.fd)
     if file.mode is not None:
         with contextlib.suppress(OSError):
             os.fchmod(file.fd, RECEIVING)

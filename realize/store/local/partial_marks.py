@@ -12,6 +12,10 @@ A symlink has no mode of its own.
 One of ours, which was to replace another, is told by its owner and by a name that has check digits
 (`realize.fs.names.temporary_link_name`); nobody gets to put one there under such a name.
 
+A partial gets the owner of its source before it gets its final name, see `realize.store.local.extras`.
+What a crash leaves in between belongs to somebody else, and is told by an extended attribute that was set before.
+Its owner may have it open, so nobody goes on with it: it is removed, and the file is sent anew.
+
 Some file systems have no modes, or drop the mark, and some show an owner other than ours.
 There, a file counts as our partial if its owner and mark look like those of a new one, which `learn` remembers for as
 long as this process runs.
@@ -19,6 +23,7 @@ long as this process runs.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -34,6 +39,11 @@ MARK: Final = stat.S_ISVTX
 
 RECEIVING: Final = MARK | 0o600
 """The mode of a partial until its content is complete."""
+
+GIVEN: Final = "user.realize.partial"
+"""The extended attribute of a partial that gets more than content, mode and time, until it has its final name."""
+
+_GIVEN_VALUE: Final = b"1"
 
 NOTE: Final = "partial file of Realize"
 """What messages call a partial."""
@@ -58,12 +68,43 @@ def is_ours(directory_fd: int, name: bytes, status: FileStatus) -> bool:
         return owned and names.is_temporary_link(name)
     if not stat.S_ISREG(status.st_mode):
         return False
-    if owned and is_marked(status):
+    if is_marked(status) and (owned or _was_given(directory_fd, name)):
         return True
     if _look(status) == _looks.get(status.st_dev):
         return True
     try:
         return owned and not keeps_modes(directory_fd)
+    except OSError:
+        return False
+
+
+def note_given(fd: int) -> None:
+    """Note on a partial that it may belong to somebody else in a moment; where that is impossible it is not noted."""
+    with contextlib.suppress(OSError):
+        os.setxattr(fd, GIVEN, _GIVEN_VALUE)
+
+
+def forget_given(fd: int) -> None:
+    """Take the note off, as far as we may."""
+    with contextlib.suppress(OSError):
+        os.removexattr(fd, GIVEN)
+
+
+def is_given(fd: int, status: FileStatus) -> bool:
+    """Return whether an open partial was given to somebody else by a commit that was interrupted."""
+    if status.st_uid == os.geteuid():
+        return False
+    try:
+        return os.getxattr(fd, GIVEN) == _GIVEN_VALUE
+    except OSError:
+        return False
+
+
+def _was_given(directory_fd: int, name: bytes) -> bool:
+    """The same for a name in a directory."""
+    try:
+        # There is no call for a name in a directory; through /proc it is one, and no symlink is followed.
+        return os.getxattr(b"/proc/self/fd/%d/%b" % (directory_fd, name), GIVEN, follow_symlinks=False) == _GIVEN_VALUE
     except OSError:
         return False
 

@@ -23,7 +23,7 @@ from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
 from realize.shown import Shown
-from realize.store.local.partial_marks import RECEIVING, create, is_marked, is_ours, learn, look_alike
+from realize.store.local.partial_marks import RECEIVING, create, is_given, is_marked, is_ours, learn, look_alike
 from realize.store.local.versions import READ_FLAGS
 from realize.units import display_name
 from realize.values import frozen
@@ -193,7 +193,7 @@ def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tupl
             if candidate.has(status):
                 if not found:
                     learn(status)
-                if _is_fit(status, found=found):
+                if _is_fit(status, found=found) and not (found and is_given(fd, status)):
                     return fd, _set_mode(fd, status, RECEIVING) if found else status
                 os.unlink(candidate.partial, dir_fd=candidate.directory_fd)
         except BaseException:

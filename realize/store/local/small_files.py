@@ -36,7 +36,7 @@ from realize.store.local.versions import (
 )
 from realize.store.origin import note_origin
 from realize.units import display_name
-from realize.values import MAX_SMALL_BYTES, Attributes, Fetched, OnConflict, SmallFile
+from realize.values import MAX_SMALL_BYTES, Attributes, Fetched, OnConflict, Preserve, SmallFile
 
 FSYNC_MAX_FILES: Final = 8
 """Up to this many files of a batch are fsynced one by one; for more, one syncfs(2) is cheaper."""
@@ -139,7 +139,7 @@ def write_batch(
     batch = WrittenBatch([_UNWRITTEN] * len(files))
     syncs: list[float] = []
     try:
-        with location.tree(private=any(file.attributes is not None for file in files)) as tree:
+        with location.tree(private=any(brings_mode(file.attributes) for file in files)) as tree:
             batch.anchor = open_anchor(tree) if len(files) > FSYNC_MAX_FILES else None
             free = headroom.free(tree.root_fd) if headroom.reserve else None
             for number, file in enumerate(files):
@@ -202,7 +202,7 @@ def _write(
             os.ftruncate(fd, 0)
         write_all(fd, file.content)
         note_origin(fd, origin, file.digest)
-        mode = set_attributes(fd, name, status, file.attributes)
+        mode = set_attributes(fd, name, status, file.attributes, file.path)
         if anchor is None:
             started = time.perf_counter()
             os.fsync(fd)
@@ -224,6 +224,7 @@ def _write(
             mode=mode,
             anchor=anchor,
             lock=True,
+            given=is_given_more(file.attributes),
         )
     except BaseException:
         try:
@@ -234,8 +235,22 @@ def _write(
         raise
 
 
-def set_attributes(fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None) -> int | None:
+def brings_mode(attributes: Attributes | None) -> bool:
+    """Return whether a file brings permission bits, so that directories made for it are private at first."""
+    return attributes is not None and (attributes.extras is None or not attributes.leaves(Preserve.MODE))
+
+
+def is_given_more(attributes: Attributes | None) -> bool:
+    """Return whether a file is given more than content, mode and time."""
+    return attributes is not None and attributes.extras is not None
+
+
+def set_attributes(
+    fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None, path: bytes
+) -> int | None:
     """Set mode and mtime of a partial, which has that status; ignored where the file system does not support it.
+
+    What else it is given comes first, and raises `realize.errors.NotKept` if that is impossible.
 
     The partial keeps its mark, unless its final ``name`` has the form of a partial's: there, a mark left by a power cut
     would make the final file look like a partial.
@@ -243,9 +258,17 @@ def set_attributes(fd: int, name: bytes, status: os.stat_result, attributes: Att
     """
     mode = _PLAIN_MODE if attributes is None else attributes.mode & 0o777
     mark = status.st_mode & MARK
+    timed = attributes is not None
+    if attributes is not None and attributes.extras is not None:
+        # Without these, nothing of it is loaded.
+        from realize.store.local.extras import give_to_partial
+
+        give_to_partial(fd, attributes.extras, path)
+        mode = _PLAIN_MODE if attributes.leaves(Preserve.MODE) else mode
+        timed = not attributes.leaves(Preserve.TIMES)
     try:
         os.fchmod(fd, mode if names.is_partial(name) else mode | mark)
-        if attributes is not None:
+        if attributes is not None and timed:
             os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
     except OSError as error:
         if error.errno not in _IMMUTABLE:

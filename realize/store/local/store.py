@@ -24,6 +24,7 @@ from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.tree import Inode, identity_of, refused_as_backups
 from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
+from realize.store.local.acceptance import Acceptance
 from realize.store.local.backups import is_within_backups, prepare
 from realize.store.local.directories import make_directories, set_directories
 from realize.store.local.existing import FinalMatches, Vouching, describe_batch, settle_batch
@@ -54,10 +55,13 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
+    Extras,
     Fetched,
+    FoundExtras,
     FoundSymlink,
     Linked,
     OnConflict,
+    Preserve,
     Removal,
     Seen,
     Siblings,
@@ -118,10 +122,12 @@ class LocalStore:
     ``backups`` is where all that is replaced in a served directory goes, whoever replaces it; else it goes to
     ``backup_dir``, below the location, if that is given.
     ``link_policy`` says which symlinks may be moved away from here, and made here.
+    ``acceptance`` says what may be set here beside modes and times.
     """
 
     links = True
     replaces = True
+    tells = frozenset(Preserve)
 
     def __init__(
         self,
@@ -144,7 +150,9 @@ class LocalStore:
         backups: Backups | None = None,
         backup_dir: bytes = b"",
         link_policy: LinkPolicy | None = None,
+        acceptance: Acceptance | None = None,
     ) -> None:
+        self._acceptance = Acceptance() if acceptance is None else acceptance
         self._backups = Backups() if backups is None else backups
         self._backup_dir = backup_dir
         self._link_policy = LinkPolicy() if link_policy is None else link_policy
@@ -176,6 +184,11 @@ class LocalStore:
         self._writers: set[LocalWriter] = set()
         self._waiting: set[Waiting] = set()
         self._closed = False
+
+    @property
+    def accepts(self) -> frozenset[Preserve]:
+        """See `IStore`."""
+        return self._acceptance.all_kinds
 
     @shielded
     async def open(self, salt: bytes, run_age_ns: int = 0) -> Where:
@@ -286,6 +299,22 @@ class LocalStore:
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """See `IStore`; of two files with the same name, the later one is final in the end."""
         self._refuse_within_backups()
+        if any(file.attributes is not None and file.attributes.extras is not None for file in files):
+            return await self._put_with_extras(files, policy)
+        return await self._put_small(files, policy)
+
+    async def _put_with_extras(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
+        """Write those files of which the directory accepts what they are to be given."""
+        accepted = [self._acceptance.try_attributes(file.attributes, file.path) for file in files]
+        fit = [
+            evolve(file, attributes=each)
+            for file, each in zip(files, accepted, strict=True)
+            if not isinstance(each, RealizeError)
+        ]
+        outcomes = iter(await self._put_small(fit, policy))
+        return [each if isinstance(each, RealizeError) else next(outcomes) for each in accepted]
+
+    async def _put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         waiting = self._headroom.wait()
         answers = await self._put_batch(files, policy)
         if any(isinstance(answer, NoSpace) for answer in answers):
@@ -372,26 +401,62 @@ class LocalStore:
         return answers
 
     @shielded
+    async def read_extras(
+        self,
+        paths: Sequence[bytes],
+        wanted: frozenset[Preserve],
+        *,
+        numeric: bool = False,
+        lenient: frozenset[Preserve],
+    ) -> list[FoundExtras | RealizeError]:
+        """See `IStore`."""
+        from realize.store.local.extras import read_extras
+
+        # A directory service may be asked for names, which is not brief.
+        answers: list[FoundExtras | RealizeError] = await self._run_in_thread(
+            read_extras, self._location, paths, wanted, numeric, lenient
+        )
+        return answers
+
+    @shielded
+    async def foresee(self, paths: Sequence[bytes], extras: Sequence[Extras]) -> list[RealizeError | None]:
+        """See `IStore`."""
+        from realize.store.local.extras import foresee
+
+        answers: list[RealizeError | None] = await self._run_in_thread(
+            foresee, self._location, paths, extras, self._acceptance
+        )
+        return answers
+
+    @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
         """See `IStore`."""
+        accepted = [self._acceptance.try_attributes(each.attributes, each.path) for each in expected]
+        fit = [
+            each if each.attributes is its else evolve(each, attributes=its)
+            for each, its in zip(expected, accepted, strict=True)
+            if not isinstance(its, RealizeError)
+        ]
         answers: list[bool | RealizeError] = []
-        for some in _slices(expected):
+        for some in _slices(fit):
             self._check_open()
             answers += await self._run_in_thread(settle_batch, self._location, some, self._vouching, self._origin)
             self._stamps.note()
-        return answers
+        settled = iter(answers)
+        return [its if isinstance(its, RealizeError) else next(settled) for its in accepted]
 
     @shielded
     async def match_final(
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
     ) -> int:
         """See `IStore`."""
+        accepted = self._acceptance.attributes(attributes, path)
         start, blocks = offset, SLICE_BYTES // BLOCK_BYTES
         for first in range(0, max(1, len(digests)), blocks):
             self._check_open()
             some = digests[first : first + blocks]
             matched: int | None = await self._run_in_thread(
-                self._matches.match, self._location, path, size, offset, some, attributes
+                self._matches.match, self._location, path, size, offset, some, accepted
             )
             self._stamps.note()
             if matched is None:
@@ -422,12 +487,17 @@ class LocalStore:
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """See `IStore`."""
         self._refuse_within_backups()
-        return await self._in_parts(make_directories, directories, self._footprint, not self._changes_all)
+        given = [self._acceptance.directory(each, strict=False) for each in directories]
+        fit = [each for each in given if isinstance(each, Directory)]
+        return await self._in_parts(make_directories, fit, self._footprint, not self._changes_all)
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """See `IStore`."""
-        return await self._in_parts(set_directories, directories, self._footprint, not self._changes_all)
+        given = [self._acceptance.directory(each, strict=True) for each in directories]
+        fit = [each for each in given if isinstance(each, Directory)]
+        answers = iter(await self._in_parts(set_directories, fit, self._footprint, not self._changes_all))
+        return [next(answers) if isinstance(each, Directory) else each for each in given]
 
     def open_writer(
         self,
@@ -494,6 +564,7 @@ class LocalStore:
                 self._scope,
                 self._writers.discard,
                 self._owner,
+                self._acceptance,
             )
             self._writers.add(writer)
         except BaseException:

@@ -33,6 +33,7 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.deltas import Assembly, ByteRun, merged
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.interfaces import IWriter
+from realize.store.local.acceptance import Acceptance
 from realize.store.local.group_commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.leftovers import gained_ns
@@ -40,7 +41,7 @@ from realize.store.local.location import RootedLocation
 from realize.store.local.old_version import OldVersion
 from realize.store.local.partials import open_partial
 from realize.store.local.promised_space import Crowded, Promise
-from realize.store.local.small_files import set_attributes
+from realize.store.local.small_files import is_given_more, set_attributes
 from realize.store.local.versions import Clock
 from realize.store.local.walker import WalkEntry
 from realize.store.origin import note_origin
@@ -312,16 +313,19 @@ class PartialFile:
         refuse_reserve(self.path, self._headroom.free(fd), length)
         self._within_reserve = self.position + length + _WRITEBACK_STEP_BYTES
 
-    def prepare(self, digest: bytes, attributes: Attributes | None, watch: CommitHooks) -> Prepared:
-        """Verify the content and make it durable; the partial is discarded if either fails."""
+    def prepare(
+        self, digest: bytes, attributes: Attributes | None, acceptance: Acceptance, watch: CommitHooks
+    ) -> Prepared:
+        """Verify the content, set attributes and make it durable; the partial is discarded if any of it fails."""
         if self._failed is not None:
             raise self._failed
         try:
             self._verify(digest)
+            attributes = acceptance.attributes(attributes, self.path)
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
                 note_origin(fd, self._origin, digest)
-                mode = set_attributes(fd, self._name, self._status, attributes)
+                mode = set_attributes(fd, self._name, self._status, attributes, self.path)
                 with watch.syncing(Sync.FILE):
                     os.fsync(fd)
             return Prepared(
@@ -340,6 +344,7 @@ class PartialFile:
                 fd=fd,
                 mode=mode,
                 keep=True,
+                given=is_given_more(attributes),
             )
         except BaseException:
             self.discard()
@@ -444,9 +449,11 @@ class LocalWriter:
         scope: RootedLocation,
         on_closed: Callable[[LocalWriter], None],
         owner: str,
+        acceptance: Acceptance,
     ) -> None:
         """Partials below ``scope`` may be removed to make room; commits take turns by ``owner``."""
         self._owner = owner
+        self._acceptance = acceptance
         self.have = partial.have
         self._partial = partial
         self._run_in_thread = run_in_thread
@@ -515,7 +522,7 @@ class LocalWriter:
                 raise self._not_open()
             try:
                 prepared: Prepared = await self._run_in_thread(
-                    self._partial.prepare, digest, attributes, self._committer.watch
+                    self._partial.prepare, digest, attributes, self._acceptance, self._committer.watch
                 )
                 outcome: Outcome
                 [outcome] = await self._committer.commit([prepared], self._owner)

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -55,6 +55,7 @@ from realize.values import (
     Directory,
     Entry,
     Expected,
+    Extras,
     Fetched,
     FoundSymlink,
     Linked,
@@ -213,6 +214,7 @@ class DirectoryResponders(amp.CommandLocator):
             "now": where.now_ns,
             "rights": sorted(right.value for right in rights.granted),
             "mode": where.mode,
+            "accepts": packing.bits_of(store.accepts),
         }
 
     @commands.CloseDirectory.responder
@@ -382,10 +384,20 @@ class DirectoryResponders(amp.CommandLocator):
         return {"heads": [item if isinstance(item, RealizeError) else _fetched_head(item) for item in fetched]}
 
     @commands.PutSmall.responder
-    async def _put_small(self, handle: int, stream: int, policy: OnConflict, heads: list[SmallHead]) -> dict[str, Any]:
+    async def _put_small(
+        self,
+        handle: int,
+        stream: int,
+        policy: OnConflict,
+        heads: list[SmallHead],
+        extras: list[Extras | None] | None = None,
+    ) -> dict[str, Any]:
         with self._batches.on(stream):
             self._directory(handle, *PUT)
             files = await self._batches.receive(stream, heads)
+            if extras is not None:
+                given = _with_extras([file.attributes for file in files], extras)
+                files = [evolve(file, attributes=each) for file, each in zip(files, given, strict=True)]
             # The directory may have been closed while the content arrived.
             opened = self._directory(handle, *PUT)
             # The stream stays open meanwhile: the number of streams bounds how many batches are in memory.
@@ -430,14 +442,51 @@ class DirectoryResponders(amp.CommandLocator):
             self._watch.linked(opened.rights.directory, how, count)
         return {"outcomes": outcomes}
 
+    @commands.ReadExtras.responder
+    async def _read_extras(
+        self,
+        handle: int,
+        paths: list[bytes],
+        wanted: int,
+        lenient: int,
+        numeric: bool,  # noqa: FBT001 -- an argument of AMP
+    ) -> dict[str, Any]:
+        opened = self._directory(handle, Right.READ)
+        found = await opened.turn(
+            lambda: self._directory(handle, Right.READ).store.read_extras(
+                paths, packing.kinds_of(wanted), numeric=numeric, lenient=packing.kinds_of(lenient)
+            )
+        )
+        answers = next(packing.fit(found, packing.measure_found_extras), [])
+        for path, answer in zip(paths, self._count_failures(opened, answers), strict=False):
+            if isinstance(answer, StorageError):
+                opened.audit.refused(path, "read", answer)
+        return {"found": answers}
+
+    @commands.Foresee.responder
+    async def _foresee(self, handle: int, paths: list[bytes], extras: list[Extras | None]) -> dict[str, Any]:
+        opened = self._directory(handle, *PUT)
+        asked = [each for each in extras if each is not None]
+        if not len(paths) == len(extras) == len(asked):
+            raise ProtocolError(f"{len(asked)} attributes for {len(paths)} files")
+        foreseen = await opened.turn(lambda: self._directory(handle, *PUT).store.foresee(paths, asked))
+        return {"foreseen": self._count_failures(opened, foreseen)}
+
     @commands.Settle.responder
     async def _settle(
-        self, handle: int, expected: list[Expected], attributes: list[Attributes | None] | None
+        self,
+        handle: int,
+        expected: list[Expected],
+        attributes: list[Attributes | None] | None,
+        extras: list[Extras | None] | None = None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
         if attributes is not None:
             if len(attributes) != len(expected):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
+            if extras is not None:
+                attributes = _with_extras(attributes, extras)
+                opened.rights.refuse_to_change(attributes)
             given = attributes if opened.rights.replaces else [None] * len(expected)
             expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
         # Larger files, which would keep others waiting, are left to MatchFinal.
@@ -457,10 +506,14 @@ class DirectoryResponders(amp.CommandLocator):
         offset: int,
         digests: list[bytes],
         attributes: Attributes | None,
+        extras: Extras | None = None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
         if offset > size:
             raise ProtocolError("a match beyond the end of the file")
+        if extras is not None:
+            [attributes] = _with_extras([attributes], [extras])
+            opened.rights.refuse_to_change([attributes])
 
         def match() -> Deferred[int]:
             # The directory may have been closed while this waited for its turn.
@@ -496,12 +549,18 @@ class DirectoryResponders(amp.CommandLocator):
         return {"pruned": pruned}
 
     @commands.MakeDirectories.responder
-    async def _make_directories(self, handle: int, directories: list[Directory]) -> dict[str, Any]:
-        return {"made": await self._directory(handle, *PUT).store.make_directories(directories)}
+    async def _make_directories(
+        self, handle: int, directories: list[Directory], extras: list[Extras | None] | None = None
+    ) -> dict[str, Any]:
+        given = _directories_with_extras(directories, extras)
+        return {"made": await self._directory(handle, *PUT).store.make_directories(given)}
 
     @commands.SetDirectories.responder
-    async def _set_directories(self, handle: int, directories: list[Directory]) -> dict[str, Any]:
-        return {"done": await self._directory(handle, *PUT).store.set_directories(directories)}
+    async def _set_directories(
+        self, handle: int, directories: list[Directory], extras: list[Extras | None] | None = None
+    ) -> dict[str, Any]:
+        given = _directories_with_extras(directories, extras)
+        return {"done": await self._directory(handle, *PUT).store.set_directories(given)}
 
     # One file, as a stream.
 
@@ -553,7 +612,11 @@ class DirectoryResponders(amp.CommandLocator):
         return {"wanted": await self._write(stream).offer(chunks)}
 
     @commands.CommitStream.responder
-    async def _commit_stream(self, stream: int, digest: bytes, attributes: Attributes | None) -> dict[str, Any]:
+    async def _commit_stream(
+        self, stream: int, digest: bytes, attributes: Attributes | None, extras: Extras | None = None
+    ) -> dict[str, Any]:
+        if extras is not None:
+            [attributes] = _with_extras([attributes], [extras])
         return {"outcome": await self._write(stream).commit(digest, attributes)}
 
     @commands.AbandonStream.responder
@@ -697,6 +760,26 @@ async def _all(work: Iterable[Deferred[Any]]) -> None:
 
 def _restated(failure: Failure, opened: _Opened) -> Failure:
     return Failure(opened.rights.said(failure.value)) if failure.check(Conflict) else failure
+
+
+def _with_extras(attributes: Sequence[Attributes | None], extras: Sequence[Extras | None]) -> list[Attributes | None]:
+    """Return attributes with what else a file is to get; raises `ProtocolError` if they do not go together."""
+    if len(attributes) != len(extras):
+        raise ProtocolError(f"{len(extras)} further attributes for {len(attributes)} files")
+    if any(more is not None and its is None for its, more in zip(attributes, extras, strict=True)):
+        raise ProtocolError("further attributes for a file without any")
+    return [None if its is None else evolve(its, extras=more) for its, more in zip(attributes, extras, strict=True)]
+
+
+def _directories_with_extras(
+    directories: Sequence[Directory], extras: Sequence[Extras | None] | None
+) -> Sequence[Directory]:
+    """The same for directories."""
+    if extras is None:
+        return directories
+    if len(directories) != len(extras):
+        raise ProtocolError(f"{len(extras)} further attributes for {len(directories)} directories")
+    return [evolve(each, extras=more) for each, more in zip(directories, extras, strict=True)]
 
 
 def _fetched_head(fetched: Fetched) -> FetchedHead:

@@ -6,18 +6,18 @@ A directory that does not exist and one without rights get the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from attrs import field, frozen
 
 from realize.config import Right
-from realize.errors import AccessDenied, Conflict
+from realize.errors import AccessDenied, Conflict, NotKept
 from realize.logger import Logger
 from realize.shown import Shown
 from realize.store.origin import origin_of
 from realize.units import display_name
-from realize.values import OnConflict, Use
+from realize.values import Attributes, OnConflict, Use
 
 _T = TypeVar("_T")
 
@@ -56,6 +56,17 @@ class DirectoryRights(Shown):
     def replaces(self) -> bool:
         """Whether the peer may change what is there."""
         return Right.WRITE in self.granted
+
+    def refuse_to_change(self, attributes: Sequence[Attributes | None]) -> None:
+        """Raise `NotKept` if a peer that may not change what is there wants to have that kept which may be different.
+
+        Else it would remove a source whose attributes are nowhere else.
+        """
+        extras = [each.extras for each in attributes if each is not None and each.extras is not None]
+        if not self.replaces and any(each.kinds - each.lenient for each in extras):
+            raise NotKept(
+                "has the same content there; this peer may create files, and not change the attributes of any"
+            )
 
     def policy(self, asked: OnConflict) -> OnConflict:
         """Return the policy for a name that is taken: without the right to replace, `REPLACE` becomes `FAIL`."""

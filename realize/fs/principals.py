@@ -1,0 +1,95 @@
+"""The names of users and groups of this machine, and their numbers; for a thread, since a directory service may answer.
+
+What was found out is believed for a minute, so that a tree of a million files asks a few times, and a peer that names
+users that do not exist does not ask for each of them anew.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import time
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+_Question = TypeVar("_Question")
+_Answer = TypeVar("_Answer")
+
+_BELIEVED_S: Final = 60.0
+MAX_REMEMBERED_ANSWERS: Final = 1024
+"""Answers of each kind that are remembered at most."""
+
+MAX_NAME_BYTES: Final = 255
+"""Length of a name at most."""
+
+
+class _Remembered(Generic[_Question, _Answer]):
+    """A function whose answers are remembered for a while; may be called by several threads."""
+
+    def __init__(self, ask: Callable[[_Question], _Answer]) -> None:
+        self._ask = ask
+        self._answers: dict[_Question, tuple[float, _Answer]] = {}
+
+    def __call__(self, question: _Question) -> _Answer:
+        known, now = self._answers.get(question), time.monotonic()
+        if known is not None and now - known[0] < _BELIEVED_S:
+            return known[1]
+        answer = self._ask(question)
+        if len(self._answers) >= MAX_REMEMBERED_ANSWERS:
+            self._answers.clear()
+        self._answers[question] = now, answer
+        return answer
+
+
+def _user_name(number: int) -> bytes:
+    try:
+        return os.fsencode(pwd.getpwuid(number).pw_name)
+    except (KeyError, OverflowError):
+        return b""
+
+
+def _group_name(number: int) -> bytes:
+    try:
+        return os.fsencode(grp.getgrgid(number).gr_name)
+    except (KeyError, OverflowError):
+        return b""
+
+
+def _user_number(name: bytes) -> int | None:
+    try:
+        return pwd.getpwnam(os.fsdecode(name)).pw_uid
+    except (KeyError, ValueError):
+        return None
+
+
+def _group_number(name: bytes) -> int | None:
+    try:
+        return grp.getgrnam(os.fsdecode(name)).gr_gid
+    except (KeyError, ValueError):
+        return None
+
+
+user_name: Final = _Remembered(_user_name)
+"""The name of the user with that number; empty if nobody has it."""
+
+group_name: Final = _Remembered(_group_name)
+"""The name of the group with that number; empty if none has it."""
+
+user_number: Final = _Remembered(_user_number)
+"""The number of the user of that name; None if there is none."""
+
+group_number: Final = _Remembered(_group_number)
+"""The number of the group of that name; None if there is none."""
+
+
+def number_here(
+    number: int, name: bytes, number_of: Callable[[bytes], int | None], name_of: Callable[[int], bytes]
+) -> int | None:
+    """Return which number stands here for somebody who has that number and name elsewhere; None if nobody does.
+
+    Without a name there is just the number, which must not be that of somebody else here.
+    """
+    if name:
+        return number_of(name)
+    return None if name_of(number) else number

@@ -1,0 +1,192 @@
+"""What is carried over beside content, permission bits and times: read with a file, sent with it, never lost unsaid.
+
+Loaded only in a run that asks for more, or for less, than permission bits and times.
+A file of which something cannot be kept stays at its source, since its removal would destroy the only copy of that.
+With ``best_effort`` it is moved all the same: the first of each kind that cannot be kept is told, and from then on the
+run does not insist on that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from attrs import define, evolve, field
+
+from realize.errors import Busy, NotKept, RealizeError, SourceChanged, UsageError
+from realize.mover.events import End, NotPreserved, Observer
+from realize.mover.work import Side, TransferOptions, whole
+from realize.store.interfaces import IStore
+from realize.units import display_name
+from realize.values import (
+    EXTRAS,
+    USUALLY_PRESERVED,
+    Attributes,
+    Directory,
+    Extras,
+    Fetched,
+    FoundExtras,
+    Preserve,
+    Version,
+)
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+MAX_BATCH_EXTRAS_BYTES: Final = 1 << 20
+"""What the attributes of a batch take in memory at most; files with more of them go one by one."""
+
+_ATTEMPTS: Final = 1 + len(EXTRAS)
+"""How often something is asked for at most, insisting on less each time."""
+
+
+@define(eq=False, repr=False)
+class Keeping:
+    """What one run carries over.
+
+    ``wanted`` are the kinds that have to be read; ``leaves`` what does not go although it usually does.
+    """
+
+    wanted: frozenset[Preserve]
+    leaves: frozenset[Preserve]
+    numeric: bool
+    best_effort: bool
+    emit: Observer
+    lenient: frozenset[Preserve] = field(default=frozenset(), init=False)
+    """Kinds that the run does not insist on any more."""
+
+    def check(self, sides: Sequence[tuple[str, Side, frozenset[Preserve]]]) -> None:
+        """Raise `UsageError`, or give way, for what a store does not know, or take; each has its kinds with it."""
+        for end, side, knows in sides:
+            missing = self.wanted - knows
+            if self.leaves and EXTRAS.isdisjoint(knows) and self._is_old(side.store):
+                raise UsageError(
+                    f"{end} {side.name}: the peer runs an older release, which carries over both mode and times, or "
+                    "neither; upgrade it, or ask for both"
+                )
+            for kind in sorted(missing, key=lambda each: each.value):
+                why = (
+                    "the peer runs an older release"
+                    if self._is_old(side.store)
+                    else "the daemon there does not accept it (accept in its table of dirs)"
+                )
+                if not self.best_effort:
+                    raise UsageError(f"{end} {side.name}: cannot keep {kind.value}: {why}; nothing was moved")
+                self.wanted -= {kind}
+                self.emit(NotPreserved(b"", kind, f"{end} {side.name}: {why}"))
+
+    @staticmethod
+    def _is_old(store: IStore) -> bool:
+        return EXTRAS.isdisjoint(store.tells)
+
+    def gives_way(self, path: bytes, error: BaseException) -> bool:
+        """Whether to try once more, without insisting on what an error says cannot be kept; tells that."""
+        if not self.best_effort or not isinstance(error, NotKept):
+            return False
+        kinds = frozenset({Preserve(error.kind)} if error.kind else self.wanted) - self.lenient
+        self.lenient |= kinds
+        for kind in sorted(kinds, key=lambda each: each.value):
+            self.emit(NotPreserved(path, kind, str(error)))
+        return True
+
+    def of(self, attributes: Attributes, extras: Extras | None = None) -> Attributes:
+        """Attributes as they are to be set now, with ``extras`` if these were not with them already."""
+        extras = extras or attributes.extras or Extras()
+        return evolve(attributes, extras=self.current(extras))
+
+    def current(self, extras: Extras) -> Extras:
+        """The same, insisting on what the run insists on by now."""
+        return evolve(extras, lenient=self.lenient, leaves=self.leaves)
+
+    async def read(self, store: IStore, paths: Sequence[bytes]) -> list[FoundExtras | RealizeError]:
+        """Read what is carried over of these; raises `SideError` if the source refuses the whole call."""
+
+        async def ask(some: Sequence[bytes]) -> list[FoundExtras | RealizeError]:
+            found: list[FoundExtras | RealizeError] = []
+            with whole(End.SOURCE):
+                while len(found) < len(some):
+                    rest = some[len(found) :]
+                    found += await store.read_extras(rest, self.wanted, numeric=self.numeric, lenient=self.lenient)
+            return found
+
+        return await self.insisting(paths, lambda path: path, ask)
+
+    @staticmethod
+    def matching(path: bytes, version: Version, found: FoundExtras | RealizeError) -> Extras | RealizeError:
+        """What was found, if it is of the same version of a file as its content."""
+        if isinstance(found, RealizeError):
+            return found
+        if found.version != version:
+            return SourceChanged(f"{display_name(path)}: changed while it was read")
+        return found.extras
+
+    async def complete(
+        self, store: IStore, answers: Sequence[Fetched | RealizeError]
+    ) -> Sequence[Fetched | RealizeError]:
+        """Add what else is carried over to small files that were read, or say why that cannot be."""
+        if not self.wanted:
+            return answers
+        fetched = [each for each in answers if not isinstance(each, RealizeError)]
+        found = iter(await self.read(store, [each.file.path for each in fetched]) if fetched else ())
+        room = MAX_BATCH_EXTRAS_BYTES
+        completed: list[Fetched | RealizeError] = []
+        for each in answers:
+            if isinstance(each, RealizeError):
+                completed.append(each)
+                continue
+            extras = self.matching(each.file.path, each.version, next(found))
+            if isinstance(extras, RealizeError):
+                completed.append(extras)
+                continue
+            room -= extras.size
+            if room < 0:
+                completed.append(Busy(f"{display_name(each.file.path)}: has so many attributes that it goes by itself"))
+                continue
+            attributes = each.file.attributes
+            file = each.file if attributes is None else evolve(each.file, attributes=evolve(attributes, extras=extras))
+            completed.append(evolve(each, file=file))
+        return completed
+
+    async def insisting(
+        self,
+        items: Sequence[_Item],
+        path_of: Callable[[_Item], bytes],
+        ask: Callable[[Sequence[_Item]], Awaitable[Sequence[_Answer]]],
+    ) -> list[_Answer]:
+        """Ask about all items, and again about those that give way, which ``ask`` makes up anew."""
+        answers = list(await ask(items))
+        for _ in range(_ATTEMPTS - 1):
+            again = [
+                number
+                for number, answer in enumerate(answers)
+                if isinstance(answer, NotKept) and self.gives_way(path_of(items[number]), answer)
+            ]
+            if not again:
+                break
+            for number, answer in zip(again, await ask([items[number] for number in again]), strict=True):
+                answers[number] = answer
+        return answers
+
+    async def directories(self, store: IStore, directories: Sequence[Directory]) -> list[Directory | RealizeError]:
+        """Add what else is carried over to directories of the source; its top has only permission bits and times."""
+        below = [each for each in directories if each.path]
+        if not self.wanted:
+            return [evolve(each, extras=self.current(Extras())) for each in directories]
+        found = iter(await self.read(store, [each.path for each in below]) if below else ())
+        completed: list[Directory | RealizeError] = []
+        for each in directories:
+            answer = next(found) if each.path else None
+            if isinstance(answer, RealizeError):
+                completed.append(answer)
+            else:
+                extras = Extras() if answer is None else answer.extras
+                completed.append(evolve(each, extras=self.current(extras)))
+        return completed
+
+
+def keeping_of(options: TransferOptions, emit: Observer) -> Keeping | None:
+    """What a run with these options needs; None if it carries over what usually is, or nothing."""
+    wanted, leaves = options.preserve & EXTRAS, USUALLY_PRESERVED - options.preserve
+    if not options.preserve or not (wanted or leaves):
+        return None
+    return Keeping(wanted, leaves, options.numeric_ids, options.best_effort, emit)

@@ -1,0 +1,378 @@
+"""Owners, access control lists and extended attributes: reading them at a source, setting them at a destination.
+
+For a thread; loaded only where they are asked for.
+
+**The order.** Whoever gets a file must never, not for an instant, read it if the source did not let him.
+While a file is given its attributes nobody but its owner has access: a partial has the mode of one, and a file that is
+there already loses the permissions of others first.
+Then come the extended attributes, the group and the owner, the access control lists, and last of all the permissions,
+which our callers set.
+
+**What cannot be kept** is an error that names it, and the file stays at its source, whose removal would destroy the
+only copy of it; unless its sender says that it need not be kept (`realize.values.Extras.lenient`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from realize.errors import AclNotKept, NotKept, NotRegular, OwnerNotKept, RealizeError, SourceChanged, XattrNotKept
+from realize.fs import acls, principals, xattrs
+from realize.fs.descriptors import release
+from realize.fs.oserrors import Deed, reason, storage_error
+from realize.fs.syscalls import fresh_fstat, fresh_stat, kind_of
+from realize.fs.tree import Tree
+from realize.store.local.acceptance import Acceptance
+from realize.store.local.location import RootedLocation
+from realize.store.local.partial_marks import RECEIVING, forget_given, note_given, refuse_ours
+from realize.store.local.versions import READ_FLAGS, unchanged, version_of
+from realize.units import display_name
+from realize.values import MAX_EXTRAS_BYTES, Extras, FoundExtras, Owner, Preserve
+
+_KIND_ERRORS: Final[dict[Preserve, type[NotKept]]] = {
+    Preserve.OWNER: OwnerNotKept,
+    Preserve.ACL: AclNotKept,
+    Preserve.XATTR: XattrNotKept,
+}
+_WHAT: Final = {
+    Preserve.OWNER: "its owner cannot be kept",
+    Preserve.ACL: "its access control list cannot be kept",
+    Preserve.XATTR: "its extended attributes cannot be kept",
+}
+_CANNOT: Final = frozenset(
+    {
+        errno.EPERM,
+        errno.EACCES,
+        errno.EOPNOTSUPP,
+        errno.EINVAL,
+        errno.E2BIG,
+        errno.ERANGE,
+        errno.ENOSPC,  # ext4 has little room for them, however much there is for content
+        errno.EOVERFLOW,
+    }
+)
+"""Errors of calls that set something which the file system does not take, or which we may not set."""
+
+_CAP_CHOWN: Final = 1 << 0
+_CAP_FOWNER: Final = 1 << 3
+
+
+def not_kept(kind: Preserve, path: bytes, why: str) -> NotKept:
+    """Return the error for a file of which something cannot be kept."""
+    return _KIND_ERRORS[kind](f"{display_name(path)}: {_WHAT[kind]}: {why}")
+
+
+@contextlib.contextmanager
+def _kept(kind: Preserve, path: bytes, lenient: frozenset[Preserve]) -> Iterator[None]:
+    """A context in which what cannot be kept is an error that says so, or, if that is ``lenient``, none."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _CANNOT:
+            raise
+        if kind not in lenient:
+            why = reason(error) if isinstance(error, OSError) else str(error)
+            raise not_kept(kind, path, why) from error
+
+
+# Reading.
+
+
+def read_extras(
+    location: RootedLocation,
+    paths: Sequence[bytes],
+    wanted: frozenset[Preserve],
+    numeric: bool,  # noqa: FBT001 -- in a thread
+    lenient: frozenset[Preserve],
+) -> list[FoundExtras | RealizeError]:
+    """Return what is ``wanted`` of these files, directories or symlinks, and the version that has it.
+
+    The answer is about the first of them, at least one, which take `MAX_EXTRAS_BYTES` together; else about all.
+    """
+    answers: list[FoundExtras | RealizeError] = []
+    size = 0
+    with location.tree() as tree:
+        for path in paths:
+            try:
+                found = _read(location, tree, path, wanted, lenient, numeric=numeric)
+                size += found.extras.size
+                if answers and size > MAX_EXTRAS_BYTES:
+                    break
+                answers.append(found)
+            except RealizeError as error:
+                answers.append(error)
+            except (OSError, MemoryError) as error:
+                answers.append(storage_error(error, path, Deed.READ))
+    return answers
+
+
+def _read(
+    location: RootedLocation,
+    tree: Tree,
+    path: bytes,
+    wanted: frozenset[Preserve],
+    lenient: frozenset[Preserve],
+    *,
+    numeric: bool,
+) -> FoundExtras:
+    directory, name = location.split(path)
+    directory_fd = tree.directory(directory)
+    status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        owner = _owner(status, numeric=numeric) if Preserve.OWNER in wanted else None
+        return FoundExtras(Extras(owner, numeric=numeric), version_of(fresh_stat(name, directory_fd)))
+    fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
+    try:
+        before = fresh_fstat(fd)
+        status = os.fstat(fd)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")
+        refuse_ours(directory_fd, name, status, path)
+        extras = _extras(fd, status, path, wanted, lenient, numeric=numeric)
+        # Files are moved out of a directory all the time.
+        if not stat.S_ISDIR(status.st_mode) and not unchanged(before, fresh_fstat(fd)):
+            raise SourceChanged(f"{display_name(path)}: changed while it was read")
+    finally:
+        release(fd)
+    if extras.size > MAX_EXTRAS_BYTES:
+        raise not_kept(Preserve.ACL, path, f"with all else it takes more than {MAX_EXTRAS_BYTES} bytes")
+    return FoundExtras(extras, version_of(before))
+
+
+def _extras(
+    fd: int,
+    status: os.stat_result,
+    path: bytes,
+    wanted: frozenset[Preserve],
+    lenient: frozenset[Preserve],
+    *,
+    numeric: bool,
+) -> Extras:
+    owner = acl = default_acl = found = None
+    if Preserve.OWNER in wanted:
+        owner = _owner(status, numeric=numeric)
+    if Preserve.ACL in wanted:
+        with _kept(Preserve.ACL, path, lenient):
+            acl = _acl(fd, acls.ACCESS, numeric=numeric)
+            default_acl = _acl(fd, acls.DEFAULT, numeric=numeric) if stat.S_ISDIR(status.st_mode) else None
+    if Preserve.XATTR in wanted:
+        with _kept(Preserve.XATTR, path, lenient):
+            found = xattrs.read(fd)
+            if (other := xattrs.lost(fd)) is not None and Preserve.XATTR not in lenient:
+                raise ValueError(f"{display_name(other)} is none that is carried over")
+    return Extras(owner, acl, default_acl, found, numeric)
+
+
+def _owner(status: os.stat_result, *, numeric: bool) -> Owner:
+    uid, gid = status.st_uid, status.st_gid
+    if numeric:
+        return Owner(uid, gid)
+    return Owner(uid, gid, principals.user_name(uid), principals.group_name(gid))
+
+
+def _acl(fd: int, name: str, *, numeric: bool) -> bytes:
+    """Return the portable form of a list of an open file; empty if it has none."""
+    found = xattrs.value_of(fd, name)
+    if found is not None:
+        return acls.portable(found, *((_nobody, _nobody) if numeric else (principals.user_name, principals.group_name)))
+    if name == acls.ACCESS and xattrs.value_of(fd, acls.NFS4) is not None:
+        raise ValueError("it is one of NFS version 4")
+    return b""
+
+
+def _nobody(_: int) -> bytes:
+    return b""
+
+
+# Setting.
+
+
+def foresee(
+    location: RootedLocation, paths: Sequence[bytes], asked: Sequence[Extras], acceptance: Acceptance
+) -> list[RealizeError | None]:
+    """Return why something could not be kept of each of these files, as far as that shows without trying it."""
+    answers: list[RealizeError | None] = []
+    with location.tree() as tree:
+        fd, _ = tree.nearest(location.base)
+        for path, extras in zip(paths, asked, strict=True):
+            try:
+                _foresee(fd, acceptance.extras(extras, path), path)
+            except RealizeError as error:
+                answers.append(error)
+            except (OSError, MemoryError) as error:
+                answers.append(storage_error(error, path))
+            else:
+                answers.append(None)
+    return answers
+
+
+def _foresee(fd: int, extras: Extras, path: bytes) -> None:
+    with _kept(Preserve.OWNER, path, extras.lenient):
+        uid, gid = _numbers(extras)
+        others = (uid not in {None, os.geteuid()}) or (gid is not None and gid not in {os.getegid(), *os.getgroups()})
+        if others and not _may_give_away():
+            raise ValueError(os.strerror(errno.EPERM))
+    with _kept(Preserve.ACL, path, extras.lenient):
+        for form in (extras.acl, extras.default_acl):
+            if form:
+                acls.kept(form, *_here(numeric=extras.numeric))
+    if extras.xattrs and not xattrs.supported(fd):
+        with _kept(Preserve.XATTR, path, extras.lenient):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def give_to_partial(fd: int, extras: Extras, path: bytes) -> None:
+    """Give a partial, which has the mode of one, all but its mode and its time."""
+    if extras.kinds:
+        note_given(fd)
+        _give(fd, os.fstat(fd), extras, path)
+
+
+def give_to_final(fd: int, extras: Extras, path: bytes) -> None:
+    """Give a file or a directory that is there already all but its mode and its time.
+
+    Where its access changes, it loses what others may do with it meanwhile: our caller sets the mode in any case.
+    """
+    if not extras.kinds:
+        return
+    status = os.fstat(fd)
+    permissions = stat.S_IMODE(status.st_mode)
+    narrowed = _changes_access(fd, status, extras)
+    if narrowed:
+        os.fchmod(fd, permissions & ~0o077)
+    try:
+        _give(fd, status, extras, path)
+    except BaseException:
+        if narrowed:
+            with contextlib.suppress(OSError):
+                os.fchmod(fd, permissions)
+        raise
+
+
+def take_back(fd: int) -> None:
+    """Make a partial that did not get its final name one for us alone again."""
+    with contextlib.suppress(OSError):
+        os.fchown(fd, os.geteuid(), os.getegid())
+        os.fchmod(fd, RECEIVING)
+        _set_acl(fd, acls.ACCESS, b"", numeric=True)
+        xattrs.replace(fd, b"")
+        forget_given(fd)
+
+
+def _give(fd: int, status: os.stat_result, extras: Extras, path: bytes) -> None:
+    if extras.xattrs is not None:
+        with _kept(Preserve.XATTR, path, extras.lenient):
+            xattrs.replace(fd, extras.xattrs)
+    if extras.owner is not None:
+        with _kept(Preserve.OWNER, path, extras.lenient):
+            _set_owner(fd, status, extras)
+    if extras.acl is not None or extras.default_acl is not None:
+        with _kept(Preserve.ACL, path, extras.lenient):
+            for name, form in ((acls.ACCESS, extras.acl), (acls.DEFAULT, extras.default_acl)):
+                if form is not None:
+                    _set_acl(fd, name, form, numeric=extras.numeric)
+
+
+def _changes_access(fd: int, status: os.stat_result, extras: Extras) -> bool:
+    if extras.acl is not None and (extras.acl or xattrs.value_of(fd, acls.ACCESS) is not None):
+        return True
+    try:
+        uid, gid = _numbers(extras)
+    except ValueError:
+        return False  # nothing will be set
+    return uid not in {None, status.st_uid} or gid not in {None, status.st_gid}
+
+
+def _numbers(extras: Extras) -> tuple[int | None, int | None]:
+    """Return the numbers of owner and group here; None for those that do not matter.
+
+    Raises `ValueError` if nobody has that name here, unless owners need not be kept.
+    """
+    owner = extras.owner
+    if owner is None:
+        return None, None
+    if extras.numeric:
+        return owner.uid, owner.gid
+    lenient = Preserve.OWNER in extras.lenient
+    return (
+        _number("user", owner.uid, owner.user, lenient=lenient),
+        _number("group", owner.gid, owner.group, lenient=lenient),
+    )
+
+
+def _number(kind: str, number: int, name: bytes, *, lenient: bool = False) -> int | None:
+    user = kind == "user"
+    found = principals.number_here(
+        number,
+        name,
+        principals.user_number if user else principals.group_number,
+        principals.user_name if user else principals.group_name,
+    )
+    if found is None and not lenient:
+        if name:
+            raise ValueError(f"there is no {kind} {display_name(name)} here")
+        raise ValueError(f"{kind} {number} has no name where the file is, and is somebody else here")
+    return found
+
+
+def _here(*, numeric: bool) -> tuple[acls.NumberOf, acls.NumberOf]:
+    """The functions that find the numbers of the users and groups of a list; they raise `ValueError` for nobody."""
+    if numeric:
+        return _same_number, _same_number
+    return partial(_listed_number, "user"), partial(_listed_number, "group")
+
+
+def _same_number(number: int, _: bytes) -> int:
+    return number
+
+
+def _listed_number(kind: str, number: int, name: bytes) -> int:
+    found = _number(kind, number, name)
+    assert found is not None  # noqa: S101 -- for the type checker
+    return found
+
+
+def _set_owner(fd: int, status: os.stat_result, extras: Extras) -> None:
+    """Set group and owner, in this order, since who is no longer the owner may not set the group.
+
+    An owner who could not have its mode set any more is not set.
+    """
+    uid, gid = _numbers(extras)
+    if gid is not None and gid != status.st_gid:
+        os.fchown(fd, -1, gid)
+    if uid is None or uid == status.st_uid:
+        return
+    os.fchown(fd, uid, -1)
+    try:
+        os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode))
+    except PermissionError:
+        os.fchown(fd, status.st_uid, status.st_gid)
+        raise
+
+
+def _set_acl(fd: int, name: str, form: bytes, *, numeric: bool) -> None:
+    """Set a list, or, if that is empty, remove the one that the file may have from its directory."""
+    if form:
+        os.setxattr(fd, name, acls.kept(form, *_here(numeric=numeric)))
+        return
+    try:
+        os.removexattr(fd, name)
+    except OSError as error:
+        if error.errno not in xattrs.NO_XATTR_ERRORS:
+            raise
+
+
+def _may_give_away() -> bool:
+    """Return whether this thread may give files away, and set their permissions afterwards."""
+    needed = _CAP_CHOWN | _CAP_FOWNER
+    with contextlib.suppress(OSError, ValueError), open("/proc/thread-self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"CapEff:"):
+                return int(line.split()[1], 16) & needed == needed
+    return os.geteuid() == 0
