@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
+from realize.numbered import MAX_NAME_NUMBER
 from realize.values import (
     Attributes,
     Backup,
@@ -62,7 +63,10 @@ ITEMS = {
         st.booleans(),
     ),
     "FETCHED": st.builds(FetchedHead, st.integers(0, 65_535), DIGESTS, st.none() | ATTRIBUTES, VERSIONS),
-    "OUTCOMES": st.builds(Stored, st.sampled_from(Committed), st.binary(max_size=64), TIMES)
+    "OUTCOMES": st.builds(
+        Stored, st.sampled_from(sorted(set(Committed) - {Committed.RENAMED}, key=str)), st.binary(max_size=64), TIMES
+    )
+    | st.builds(Stored, st.just(Committed.RENAMED), st.binary(max_size=64), TIMES, st.integers(1, MAX_NAME_NUMBER))
     | st.builds(
         Stored, st.just(Committed.REPLACED), st.just(b""), TIMES, backup=st.builds(Backup, st.binary(min_size=1))
     ),

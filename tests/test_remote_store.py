@@ -221,7 +221,7 @@ def test_commits_and_removals_are_audited(served):
 
     digest = blake3(b"1").hexdigest()
     expected = {"dir": "inbox", "path": "a\\nb", "size": 1, "digest": digest, "transfer": ""}
-    assert [{**expected, "replaced": False, "beside": None}] == served.log.named("file_committed")
+    assert [{**expected, "replaced": False, "beside": None, "backup": None}] == served.log.named("file_committed")
     assert [expected] == served.log.named("file_removed")
 
 

@@ -232,13 +232,19 @@ def trail_of(memory):
             lambda trail: trail.ended(b"f", 7, DIGEST, Stored(Committed.CREATED)),
             "info",
             "file_committed",
-            {"size": 7, "digest": DIGEST.hex(), "replaced": False, "beside": None},
+            {"size": 7, "digest": DIGEST.hex(), "replaced": False, "beside": None, "backup": None},
         ),
         (
             lambda trail: trail.put(small_file(b"f", b"content"), Stored(Committed.REPLACED)),
             "info",
             "file_committed",
-            {"size": 7, "digest": small_file(b"f", b"content").digest.hex(), "replaced": True, "beside": None},
+            {
+                "size": 7,
+                "digest": small_file(b"f", b"content").digest.hex(),
+                "replaced": True,
+                "beside": None,
+                "backup": None,
+            },
         ),
         (
             lambda trail: trail.already_there(b"f", 7, DIGEST),
