@@ -19,7 +19,7 @@ from realize.moves.status import FileUnderWay, LimitChange, MoveStatus, Phase, R
 from realize.runs.check_findings import Finding, Result
 from realize.runs.tally import Tally
 from realize.throttle.tree import Scope
-from realize.values import Entry, Kind
+from realize.values import Entry, Kind, Preserve
 from realize.wire.commands import Direction
 from realize.wire.throttling import as_row
 from tests.pages import page, quoted, rows, section
@@ -43,6 +43,7 @@ EVENTS: list[Event] = [
     events.PartialGone(NAME, 1, expired=True),
     events.NoRoom(1, 1, None),
     events.OlderDestination(),
+    events.NotPreserved(NAME, Preserve.ACL, "no such lists there"),
     events.Retrying(RealizeError("lost"), 1.0),
     events.Stopped(NAME, 2, 1),
     events.Unknown(NAME, 2, 1, None),

@@ -38,6 +38,7 @@ EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
         "Backups",
         "What is not sent",
         "Directories",
+        "Attributes",
         "Symlinks",
         "Manifest",
     ),
