@@ -13,6 +13,9 @@ INSTALLED := $(VENV)/.realize-stamp
 STAMP := $(VENV)/.realize-dev-stamp
 DOCS_STAMP := $(VENV)/.realize-docs-stamp
 
+# Thousands of processes start from here, a few of them in the demo: where this is set, each compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test suite test-all lint typecheck format soak campaigns mutants bench reference diagrams docs man deb pins try-systemd release clean
 
@@ -23,7 +26,8 @@ venv: $(STAMP)  ## make the virtual environment in .venv, with linters and test 
 
 # The pip of $(PYTHON) where it has one: to put another one into the environment takes as long as all that Realize needs.
 # Compat mode, or twistd does not find the plugin of an editable install with this layout.
-PIP = if $(PYTHON) -m pip --python $(BIN)/python --version >/dev/null 2>&1; then set -- $(PYTHON) -m pip --python $(BIN)/python; \
+PIP_SERVES_OTHERS := import sys, pip; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (22, 3))
+PIP = if $(PYTHON) -c '$(PIP_SERVES_OTHERS)' 2>/dev/null; then set -- $(PYTHON) -m pip --python $(BIN)/python; \
     else $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --default-pip >/dev/null; set -- $(BIN)/python -m pip; fi; \
     "$$@" --quiet --disable-pip-version-check install --config-settings editable_mode=compat
 

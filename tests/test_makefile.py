@@ -61,6 +61,14 @@ def test_the_python_of_the_system_comes_first():
     assert f"{SYSTEM_PYTHON if there else 'python3'} -m venv" in commands("demo")
 
 
+def test_python_may_keep_what_it_compiles(monkeypatch):
+    """Also where the environment says otherwise, as in many containers: a start would cost four times as much."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    told = ["make", "--silent", "--eval=told: ; @echo told: $$PYTHONDONTWRITEBYTECODE", "told"]
+
+    assert "told:\n" == subprocess.run(told, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def test_another_python_can_be_named():
     """`make PYTHON=...` outranks that."""
     assert f"{sys.executable} -m venv" in commands("demo", f"PYTHON={sys.executable}")
