@@ -29,6 +29,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let go of what a test has put into its object: pytest keeps that, and collections took longer and longer."""
+    result = yield
+    if isinstance(item, pytest.Function) and item.instance is not None:
+        vars(item.instance).clear()
+    return result
+
+
 def left_open(before: dict[str, str]) -> dict[str, str]:
     """The descriptors that are open and were not, but for those of the reactor itself."""
     from twisted.internet import reactor
