@@ -603,7 +603,7 @@ class MemoryStore:
         if directory.mtime_ns is None:
             self.directories[directory.path] = evolve(before, mode=before.mode & directory.mode)
         else:
-            self.directories[directory.path] = Attributes(directory.mtime_ns, directory.mode)
+            self.directories[directory.path] = Attributes(directory.mtime_ns, directory.mode, directory.extras)
         return True
 
     @shielded

@@ -57,6 +57,7 @@ from realize.values import (
     Version,
     WhereKind,
 )
+from tests.extras_contract import ExtrasContract
 from tests.link_contract import LinkContract
 from tests.memory_store import MemoryStore
 from tests.store_helpers import (
@@ -257,7 +258,7 @@ SPARSE_PIECES = (Hole(BLOCK_BYTES), _DATA, _FULL, Hole(2 * BLOCK_BYTES), _FULL, 
 """The same in pieces."""
 
 
-class StoreContract(LinkContract):
+class StoreContract(LinkContract, ExtrasContract):
     """Tests that every store passes; a subclass defines `make_store`."""
 
     async def make_store(self) -> tuple[IStore, Behind]:

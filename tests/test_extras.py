@@ -1,0 +1,557 @@
+"""Owners, access control lists and extended attributes of a directory of this machine."""
+
+import errno
+import os
+import stat
+import struct
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from realize.errors import AclNotKept, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
+from realize.fs import acls, principals, xattrs
+from realize.fs.names import partial_name
+from realize.store.local import extras as module
+from realize.store.local import group_commit
+from realize.store.local.acceptance import Acceptance
+from realize.store.local.partial_marks import GIVEN, MARK
+from realize.store.local.store import LocalStore
+from realize.values import (
+    EXTRAS,
+    Attributes,
+    Directory,
+    Expected,
+    Extras,
+    FoundExtras,
+    Kind,
+    OnConflict,
+    Owner,
+    Preserve,
+    Stored,
+)
+from tests.extras_contract import COLOUR, KEPT, OURS
+from tests.local_stores import as_nobody, at_once, open_root
+from tests.local_stores import opened as opened_at
+from tests.store_helpers import digest, listed_files, small_file
+
+__all__ = ["open_root"]
+
+ROOT = os.geteuid() == 0
+"""Whether files can be given away; where they cannot, the tests expect what becomes of that."""
+
+NONE: frozenset[Preserve] = frozenset()
+NO_ID = 0xFFFFFFFF
+
+
+def linux_acl(*entries):
+    """A list as Linux keeps it."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+READ_BY_BIN = linux_acl((1, 6, NO_ID), (2, 4, 2), (4, 4, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID))
+DAEMON = Owner(1, 1, b"daemon", b"daemon")
+
+
+def with_extras(**fields):
+    """Attributes of a file, private to its owner and group, with these extras."""
+    return Attributes(1_000_000_000, 0o640, Extras(**fields))
+
+
+async def put(store, attributes, path=b"f", content=b"1"):
+    """The outcome of a small file."""
+    [outcome] = await store.put_small([small_file(path, content, attributes)], OnConflict.REPLACE)
+    return outcome
+
+
+async def read(store, path=b"f", wanted=EXTRAS, **options):
+    """What a store tells of a file, or its error."""
+    [found] = await store.read_extras([path], wanted, **{"lenient": NONE, **options})
+    return found.extras if isinstance(found, FoundExtras) else found
+
+
+def names_of(path):
+    """The names of the extended attributes of a file."""
+    return os.listxattr(path)
+
+
+@pytest.fixture
+def place(open_root):
+    """A directory that others may enter."""
+    return Path(os.fsdecode(open_root))
+
+
+async def opened(place, **options):
+    """A store there."""
+    return await opened_at(os.fsencode(place), **options)
+
+
+@pytest.fixture
+def strangers(monkeypatch):
+    """Nobody has a name, or a number, but those that are put there."""
+    known = {}
+    monkeypatch.setattr(principals, "user_name", lambda number: known.get(number, b""))
+    monkeypatch.setattr(principals, "group_name", lambda number: known.get(number, b""))
+    by_name = lambda name: next((number for number, each in known.items() if each == name), None)  # noqa: E731
+    monkeypatch.setattr(principals, "user_number", by_name)
+    monkeypatch.setattr(principals, "group_number", by_name)
+    return known
+
+
+# What travels.
+
+
+def test_lists_travel_with_names():
+    """Numbers of users and groups are those of another machine; the rest of a list is the same everywhere."""
+    form = acls.portable(READ_BY_BIN, lambda number: b"user%d" % number, lambda number: b"group%d" % number)
+
+    assert READ_BY_BIN == acls.kept(form, lambda number, name: number, lambda number, name: number)
+    moved = acls.kept(form, lambda number, name: {b"user2": 77}[name], lambda number, name: 0)
+    assert linux_acl((1, 6, NO_ID), (2, 4, 77), (4, 4, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID)) == moved
+
+
+@pytest.mark.parametrize(
+    "form", [b"\1", b"\1\7\0\0\0\0\1", b"\3\7\0\0\0\0\0", b"\1\x08\0\0\0\0\0", b"\1\7\0\0\0\0\0" * 257]
+)
+def test_what_is_no_list(form):
+    """It is refused before anything is set."""
+    with pytest.raises(ProtocolError):
+        acls.kept(form, lambda number, name: 0, lambda number, name: 0)
+
+
+@pytest.mark.parametrize("kept", [b"", b"\1\0\0\0", READ_BY_BIN + b"\0", linux_acl(*[(2, 7, 5)] * 257)])
+def test_lists_that_do_not_travel(kept):
+    """Of another version, damaged, or endless."""
+    with pytest.raises(ValueError, match="access control list"):
+        acls.portable(kept, lambda number: b"", lambda number: b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "carried", "lost"),
+    [
+        (b"user.colour", True, False),
+        (b"user.realizes", True, False),
+        (b"user.realize.origin", False, False),
+        (b"user.realize.partial", False, False),
+        (b"user.overlay.opaque", False, False),
+        (b"user.containers.override_stat", False, False),
+        (b"user.DOSATTRIB", False, True),
+        (b"user.", False, True),
+        (b"security.capability", False, True),
+        (b"security.selinux", False, False),
+        (b"trusted.overlay.opaque", False, False),
+        (b"trusted.md5", False, True),
+        (b"system.posix_acl_access", False, False),
+    ],
+)
+def test_which_extended_attributes_travel(name, carried, lost):
+    """Those of users, but none that programs keep for themselves; what would be missed is told apart."""
+    assert (carried, lost) == (xattrs.is_carried(name), xattrs.is_lost(name))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b"\x13user.realize.origin\0\1x",
+        b"\x13security.capability\0\1x",
+        b"\x0dtrusted.other\0\1x",
+        b"\x17system.posix_acl_access\0\1x",
+        b"\6user.x\0\2x",
+        b"\6user",
+        b"\6user.x",
+        b"\7user.\0x\0\0",
+        b"\0\0\0",
+    ],
+)
+async def test_no_peer_sets_what_is_not_carried_over(place, form):
+    """Nor anything before it in the same list: the file does not arrive."""
+    store = await opened(place)
+
+    outcome = await put(store, with_extras(xattrs=COLOUR + form))
+
+    assert isinstance(outcome, ProtocolError)
+    assert [] == os.listdir(place)
+
+
+# Setting.
+
+
+async def test_an_owner_is_found_by_name(place, strangers):
+    """The number is that of the name here, whatever it was there; who may not give files away cannot keep it."""
+    store = await opened(place)
+    strangers[2] = b"daemon"
+
+    outcome = await put(store, with_extras(owner=DAEMON))
+
+    if not ROOT:
+        assert isinstance(outcome, OwnerNotKept)
+        return
+    status = os.stat(place / "f")
+    assert (2, 2, 0o640) == (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    assert [] == names_of(place / "f")
+    assert Owner(2, 2, b"daemon", b"daemon") == (await read(store)).owner
+
+
+@pytest.mark.parametrize(
+    ("owner", "numeric", "known", "why"),
+    [
+        (Owner(1, 1, b"kim", b"staff"), False, {}, "there is no user kim here"),
+        (Owner(1, 0, b"", b"root"), False, {1: b"lee", 0: b"root"}, "user 1 has no name where the file is"),
+        (Owner(1, 1, b"", b""), False, {}, None),
+        (Owner(1, 1, b"kim", b"staff"), True, {1: b"lee"}, None),
+    ],
+)
+async def test_who_an_owner_is_here(place, strangers, owner, numeric, known, why):
+    """Nobody gets a file because his number is that of somebody else elsewhere, unless numbers are asked for."""
+    store = await opened(place)
+    strangers.update(known)
+    attributes = with_extras(owner=owner, numeric=numeric)
+
+    outcome, [foreseen] = await put(store, attributes), await store.foresee([b"f"], [attributes.extras])
+
+    if why is None:
+        assert isinstance(outcome, Stored if ROOT else OwnerNotKept)
+        assert ROOT == (foreseen is None)
+    else:
+        assert [OwnerNotKept] * 2 == [type(outcome), type(foreseen)]
+        assert why in str(outcome)
+        assert not (place / "f").exists()
+
+
+async def test_what_need_not_be_kept_is_left_out(place, strangers):
+    """The file arrives, with all that can be kept."""
+    store = await opened(place)
+    attributes = with_extras(owner=DAEMON, xattrs=COLOUR, lenient=frozenset({Preserve.OWNER}))
+
+    outcome = await put(store, attributes)
+
+    assert isinstance(outcome, Stored)
+    assert b"red" == os.getxattr(place / "f", "user.colour")
+    assert os.geteuid() == os.stat(place / "f").st_uid
+
+
+async def test_without_the_capability_nothing_is_given_away(place):
+    """Nor does anything arrive; what is ours already may stay so."""
+    os.chmod(place, 0o777)
+    store = await opened(place, run_in_thread=as_nobody)
+    daemon = with_extras(owner=DAEMON, numeric=True)
+
+    outcome, [foreseen] = await put(store, daemon), await store.foresee([b"f"], [daemon.extras])
+
+    assert [OwnerNotKept] * 2 == [type(outcome), type(foreseen)]
+    assert [] == os.listdir(place)
+
+
+async def test_an_owner_that_could_not_be_undone_is_not_set(place, monkeypatch):
+    """Who may give a file away, and not set its mode any more, takes it back: its mark would stay for good."""
+    store = await opened(place)
+    given = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, *owner: given.append(owner))
+    plain = os.fchmod
+
+    def fchmod(fd, mode):
+        if given:
+            raise PermissionError(errno.EPERM, "no")
+        plain(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    outcome = await put(store, with_extras(owner=Owner(12345, os.getegid()), numeric=True))
+
+    assert isinstance(outcome, OwnerNotKept)
+    assert [(12345, -1), (os.geteuid(), os.getegid())] == given
+
+
+async def test_a_partial_is_private_until_it_has_its_lists(place, monkeypatch):
+    """Extended attributes, group, owner, list, mode: at each step nobody but the owner has access."""
+    store = await opened(place)
+    steps = []
+
+    def noting(name, real):
+        def call(fd, *arguments):
+            steps.append((name, stat.S_IMODE(os.fstat(fd).st_mode), arguments))
+            return real(fd, *arguments) if real is not None else None
+
+        return call
+
+    monkeypatch.setattr(os, "fchown", noting("fchown", None))
+    monkeypatch.setattr(os, "setxattr", noting("setxattr", os.setxattr))
+    monkeypatch.setattr(os, "fchmod", noting("fchmod", os.fchmod))
+    acl = acls.portable(READ_BY_BIN, lambda _: b"", lambda _: b"")
+    gid = os.getegid() + 1
+
+    await put(store, with_extras(owner=Owner(12345, gid), acl=acl, xattrs=COLOUR, numeric=True))
+
+    private = MARK | 0o600
+    assert [
+        ("setxattr", private, (GIVEN, b"1")),
+        ("setxattr", private, (b"user.colour", b"red")),
+        ("fchown", private, (-1, gid)),
+        ("fchown", private, (12345, -1)),
+        ("fchmod", private, (private,)),
+        ("setxattr", private, (acls.ACCESS, READ_BY_BIN)),
+    ] == steps[:6]
+    assert [("fchmod", MARK | 0o640), ("fchmod", 0o640)] == [(name, more[0]) for name, _, more in steps[6:]]
+    assert READ_BY_BIN == os.getxattr(place / "f", acls.ACCESS)
+
+
+async def test_no_list_of_the_directory_lets_others_in(place):
+    """A file that has no list at its source has none here, whatever the directory gives to what is made in it."""
+    default = linux_acl((1, 7, NO_ID), (2, 7, 2), (4, 5, NO_ID), (0x10, 7, NO_ID), (0x20, 5, NO_ID))
+    os.setxattr(place, acls.DEFAULT, default)
+    store = await opened(place)
+
+    await put(store, with_extras(acl=b""), b"kept")
+    await put(store, Attributes(1, 0o640), b"plain")
+
+    assert [] == names_of(place / "kept")
+    assert [acls.ACCESS] == names_of(place / "plain")
+
+
+async def test_lists_are_read_and_set(place):
+    """Of files, and both kinds of directories."""
+    (place / "d").mkdir()
+    os.setxattr(place / "d", acls.DEFAULT, READ_BY_BIN)
+    (place / "f").touch()
+    os.setxattr(place / "f", acls.ACCESS, READ_BY_BIN)
+    store = await opened(place)
+    file, directory = await read(store), await read(store, b"d")
+
+    await put(store, Attributes(1, 0o640, file), b"copy")
+    copied = Directory(b"e", 0o755, 5, directory)
+    await store.make_directories([copied])
+    done = await store.set_directories([copied])
+
+    assert ([True], b"") == (done, directory.acl)
+    assert READ_BY_BIN == os.getxattr(place / "copy", acls.ACCESS)
+    assert READ_BY_BIN == os.getxattr(place / "e", acls.DEFAULT)
+
+
+async def test_a_final_file_is_never_more_open_in_between(place, monkeypatch):
+    """One with the same content that is open to others loses that before it gets another list."""
+    path = place / "f"
+    path.write_bytes(b"1")
+    path.chmod(0o644)
+    store = await opened(place)
+    modes = []
+    setting = module._set_acl
+    monkeypatch.setattr(
+        module,
+        "_set_acl",
+        lambda fd, *more, **named: modes.append(stat.S_IMODE(os.fstat(fd).st_mode)) or setting(fd, *more, **named),
+    )
+    acl = acls.portable(READ_BY_BIN, lambda _: b"", lambda _: b"")
+    kept = with_extras(acl=acl, numeric=True)
+
+    settled = await store.settle([Expected(b"f", 1, digest(b"1"), kept)])
+
+    assert ([True], [0o600]) == (settled, modes)
+    assert 0o640 == stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_a_final_file_keeps_its_mode_if_something_cannot_be_kept(place, strangers):
+    """It is as it was, and its source stays."""
+    path = place / "f"
+    path.write_bytes(b"1")
+    path.chmod(0o644)
+    store = await opened(place)
+    acl = acls.portable(READ_BY_BIN, lambda _: b"kim", lambda _: b"")
+
+    settled = await store.settle([Expected(b"f", 1, digest(b"1"), with_extras(acl=acl))])
+
+    assert [AclNotKept] == [type(each) for each in settled]
+    assert 0o644 == stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_extended_attributes_are_replaced_but_not_those_of_programs(place):
+    """What the source does not have goes; notes of ours, and of others, stay."""
+    path = place / "f"
+    path.write_bytes(b"1")
+    for name in ("user.old", "user.realize.origin", "user.containers.x"):
+        os.setxattr(path, name, b"x")
+    store = await opened(place)
+
+    await store.settle([Expected(b"f", 1, digest(b"1"), with_extras(xattrs=COLOUR))])
+
+    assert {"user.colour", "user.realize.origin", "user.containers.x"} == set(names_of(path))
+    assert COLOUR == (await read(store)).xattrs
+
+
+async def test_mode_and_time_may_stay_behind(place):
+    """Each by itself: then a file has them like any new one."""
+    store = await opened(place)
+    kept = Attributes(1_000_000_000, 0o400)
+
+    await put(store, evolve(kept, extras=Extras(leaves=frozenset({Preserve.TIMES}))), b"mode")
+    await put(store, evolve(kept, extras=Extras(leaves=frozenset({Preserve.MODE}))), b"time")
+
+    mode, time = os.stat(place / "mode"), os.stat(place / "time")
+    assert (0o400, True) == (stat.S_IMODE(mode.st_mode), mode.st_mtime > 1e9)
+    assert (True, 1_000_000_000) == (stat.S_IMODE(time.st_mode) & 0o600 == 0o600, time.st_mtime_ns)
+
+
+# Reading.
+
+
+async def test_what_would_be_lost_is_told(place, monkeypatch):
+    """A file with an attribute that is not carried over, or with too many, stays, unless it need not be kept."""
+    (place / "f").touch()
+    store = await opened(place)
+    monkeypatch.setattr(xattrs, "listed", lambda _fd: [b"security.capability"])
+    capable = await read(store)
+    monkeypatch.setattr(xattrs, "listed", lambda _fd: [b"user.x"])
+    monkeypatch.setattr(xattrs, "value_of", lambda _fd, _name: bytes(50_000))
+    large = await read(store, wanted=frozenset({Preserve.XATTR}))
+    lenient = await read(store, wanted=frozenset({Preserve.XATTR}), lenient=EXTRAS)
+
+    assert [XattrNotKept, XattrNotKept, Extras()] == [type(capable), type(large), lenient]
+    assert "security.capability" in str(capable)
+
+
+async def test_extras_of_a_symlink_are_its_owner(place):
+    """It is not followed, and has nothing else."""
+    os.symlink("/etc/passwd", place / "l")
+    os.mkfifo(place / "fifo")
+    store = await opened(place)
+
+    found, fifo = await read(store, b"l"), await read(store, b"fifo")
+
+    assert Extras(OURS) == found
+    assert isinstance(fifo, NotRegular)
+
+
+async def test_many_extras_are_told_in_parts(place):
+    """As many as a value of the protocol holds; whoever wants the rest asks again."""
+    for number in range(40):
+        (place / str(number)).touch()
+        os.setxattr(place / str(number), "user.x", bytes(3000))
+    store = await opened(place)
+
+    found = await store.read_extras([b"%d" % number for number in range(40)], EXTRAS, lenient=NONE)
+
+    assert 0 < len(found) < 40
+    assert sum(each.extras.size for each in found) <= 60_000
+
+
+# What a directory accepts.
+
+
+async def test_a_directory_takes_what_it_accepts(place):
+    """Anything else is an error, whichever way it comes, unless it need not be kept."""
+    acceptance = Acceptance(frozenset({Preserve.OWNER}))
+    store = await opened(place, acceptance=acceptance)
+    (place / "there").write_bytes(b"1")
+    writer = await store.open_writer(b"large", 1, OnConflict.FAIL)
+    await writer.write([b"1"])
+    directory = Directory(b"d", 0o755, 1, KEPT.extras)
+
+    answers = [
+        await put(store, KEPT),
+        *await store.settle([Expected(b"there", 1, digest(b"1"), KEPT)]),
+        *await store.foresee([b"f"], [KEPT.extras]),
+        *await store.make_directories([evolve(directory, extras=None)]),
+        *await store.set_directories([directory]),
+    ]
+    with pytest.raises(AclNotKept):
+        await store.match_final(b"there", 1, 0, [digest(b"1")], KEPT)
+    with pytest.raises(AclNotKept):
+        await writer.commit(digest(b"1"), KEPT)
+    lenient = await put(store, evolve(KEPT, extras=evolve(KEPT.extras, lenient=EXTRAS)))
+
+    assert [AclNotKept, AclNotKept, AclNotKept, type(None), AclNotKept] == [type(each) for each in answers]
+    assert isinstance(lenient, Stored)
+    assert {"there", "d", "f"} == set(os.listdir(place))
+    assert [] == names_of(place / "f")
+
+
+# After a crash.
+
+
+def leave_given(directory, uid):
+    """What a crash leaves between the change of the owner and the rename."""
+    path = os.path.join(os.fsencode(directory), partial_name(b"f"))
+    with open(path, "wb") as file:
+        file.write(b"half")
+        os.fchmod(file.fileno(), MARK | 0o600)
+        os.setxattr(path, GIVEN, b"1")
+        if ROOT:
+            os.fchown(file.fileno(), uid, uid)
+    return path
+
+
+@pytest.mark.parametrize("noted", [True, False])
+async def test_a_partial_that_was_given_away_is_told_by_its_note(place, noted):
+    """It is neither listed nor gone on with, for its owner may have it open; without the note it is anybody's file."""
+    path = leave_given(place, 1)
+    if not noted:
+        os.removexattr(path, GIVEN)
+    store = await opened(place)
+    seen = [entry for entry in await listed_files(store.walk(partials=True)) if entry.kind is Kind.PARTIAL]
+
+    writer = await store.open_writer(b"f", 4, OnConflict.FAIL)
+    have = writer.have
+    await writer.write([b"full"])
+    await writer.commit(digest(b"full"), None)
+
+    ours = noted or not ROOT
+    assert (ours, 0 if ROOT else 4) == (bool(seen), have)
+    assert {b"f"} | (set() if ours else {os.path.basename(path)}) == set(os.listdir(os.fsencode(place)))
+    assert b"full" == (place / "f").read_bytes()
+
+
+async def test_a_partial_that_cannot_be_committed_is_ours_again(place):
+    """With nothing that it was given: the next file of that name may come from somebody else."""
+    store = await opened(place)
+    writer = await store.open_writer(b"f", 4, OnConflict.FAIL)
+    await writer.write([b"1234"])
+    (place / "f").touch()
+    owner = DAEMON if ROOT else OURS
+
+    with pytest.raises(Exception, match="exists already"):
+        await writer.commit(digest(b"1234"), with_extras(owner=owner, acl=b"", xattrs=COLOUR, numeric=True))
+
+    path = os.path.join(os.fsencode(place), partial_name(b"f"))
+    status = os.stat(path)
+    assert (os.geteuid(), MARK | 0o600) == (status.st_uid, stat.S_IMODE(status.st_mode))
+    assert [] == names_of(path)
+
+
+async def test_the_note_goes_with_the_commit(place, monkeypatch):
+    """It is there when the file gets its name, and not any more when that is told."""
+    store = await opened(place)
+    seen = []
+    renaming = group_commit.rename_noreplace
+
+    def rename(fd, old, new):
+        seen.append(os.listxattr(os.path.join(os.fsencode(place), old)))
+        renaming(fd, old, new)
+
+    monkeypatch.setattr(group_commit, "rename_noreplace", rename)
+    await put(store, with_extras(xattrs=COLOUR))
+
+    assert [{"user.colour", GIVEN}] == [set(each) for each in seen]
+    assert ["user.colour"] == names_of(place / "f")
+
+
+def test_names_are_believed_for_a_while(monkeypatch):
+    """And no more of them than there is room for: a peer names whom it likes."""
+    asked, times = [], [0.0]
+    monkeypatch.setattr(principals.time, "monotonic", lambda: times[0])
+    ask = principals._Remembered(lambda question: asked.append(question) or 7)
+
+    assert [7, 7] == [ask(b"kim"), ask(b"kim")]
+    times[0] = 61.0
+    ask(b"kim")
+    assert [b"kim", b"kim"] == asked
+    for number in range(3 * principals.MAX_REMEMBERED_ANSWERS):
+        ask(b"%d" % number)
+    assert len(ask._answers) <= principals.MAX_REMEMBERED_ANSWERS
+
+
+async def test_nothing_more_is_asked_of_the_system_without_them(place, monkeypatch):
+    """A file that is moved as ever costs no call for extended attributes or owners."""
+    store = LocalStore(os.fsencode(place), run_in_thread=at_once)
+    await store.open(b"salt")
+    for name in ("getxattr", "setxattr", "listxattr", "removexattr", "fchown"):
+        monkeypatch.delattr(os, name)
+
+    assert isinstance(await put(store, Attributes(1, 0o600)), Stored)
