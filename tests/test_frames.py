@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from realize.errors import ProtocolError
 from realize.values import MAX_VALUE_BYTES, Hole
-from realize.wire.compression import CompressedPiece
+from realize.wire.boxes import CompressedBox
 from realize.wire.frames import expand, shrink
 
 TEXT = b"".join(b"%d: GET /index.html HTTP/1.1 200\n" % number for number in range(4000))[:MAX_VALUE_BYTES]
@@ -45,7 +45,7 @@ def test_what_shrinks_comes_back(contents):
     assert all(frame is None or len(frame) < len(content) for content, frame in zip(contents, frames, strict=True))
     assert contents == expand(
         [
-            content if frame is None else CompressedPiece(frame, len(content))
+            content if frame is None else CompressedBox(1, len(content), frame)
             for content, frame in zip(contents, frames, strict=True)
         ]
     )
@@ -53,7 +53,7 @@ def test_what_shrinks_comes_back(contents):
 
 def test_holes_and_plain_content_stay():
     """Only what is compressed is expanded, and all keeps its order."""
-    assert [b"x", TEXT, Hole(1 << 20)] == expand([b"x", CompressedPiece(FRAME, len(TEXT)), Hole(1 << 20)])
+    assert [b"x", TEXT, Hole(1 << 20)] == expand([b"x", CompressedBox(1, len(TEXT), FRAME), Hole(1 << 20)])
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_what_is_worth_it(content, sampled, shrinks):
 def test_a_frame_is_not_trusted(frame, length, error):
     """What is not exactly one frame with so much content is refused, and takes no more memory than was announced."""
     if error is None:
-        assert [TEXT] == expand([CompressedPiece(frame, length)])
+        assert [TEXT] == expand([CompressedBox(1, length, frame)])
     else:
         with pytest.raises(ProtocolError, match=error):
-            expand([CompressedPiece(frame, length)])
+            expand([CompressedBox(1, length, frame)])
 
 
 def test_a_dictionary_is_refused():
@@ -112,7 +112,7 @@ def test_a_dictionary_is_refused():
     frame = frame_of(dict_data=zstandard.train_dictionary(1000, samples))
 
     with pytest.raises(ProtocolError, match="dictionary"):
-        expand([CompressedPiece(frame, len(TEXT))])
+        expand([CompressedBox(1, len(TEXT), frame)])
 
 
 @given(st.integers(0, len(FRAME) - 1), st.integers(1, 255))
@@ -121,7 +121,7 @@ def test_a_damaged_frame_fails_in_one_way(position, change):
     damaged = bytearray(FRAME)
     damaged[position] ^= change
     try:
-        [content] = expand([CompressedPiece(bytes(damaged), len(TEXT))])
+        [content] = expand([CompressedBox(1, len(TEXT), bytes(damaged))])
     except ProtocolError:
         return
 

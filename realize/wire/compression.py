@@ -8,13 +8,14 @@ content shrinks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from realize.concurrency.shielded import RunInThread
 from realize.values import MAX_VALUE_BYTES, Compress, Content, Hole, Piece
 from realize.wire import commands
+from realize.wire.boxes import CompressedBox
 from realize.wire.line_rate import LineRate
 
 FASTER_TIMES: Final = 8
@@ -57,13 +58,6 @@ def capabilities(compress: Compress) -> tuple[str, ...]:
     if compress is Compress.ALWAYS:
         return (*commands.CAPABILITIES, commands.ZSTD_ALWAYS)
     return commands.CAPABILITIES
-
-
-class CompressedPiece(NamedTuple):
-    """Content that has arrived and was not expanded yet."""
-
-    frame: bytes
-    length: int
 
 
 class SendingLine(Protocol):
@@ -135,7 +129,7 @@ class Compression:
             self._speed_bps += (length / max(seconds, 1e-6) - self._speed_bps) / 8
         return frames
 
-    def expand(self, pieces: Sequence[Piece | CompressedPiece]) -> Deferred[list[Piece]]:
+    def expand(self, pieces: Sequence[Piece | CompressedBox]) -> Deferred[list[Piece]]:
         """Return the pieces with the content of those that are compressed; fails with `ProtocolError`."""
         return self._run("expand", pieces)
 

@@ -478,7 +478,7 @@ class PeerProtocol(AnsweringProtocol):
         elif isinstance(box, boxes.ZerosBox):
             self.streams.receive_hole(box.stream, box.length)
         elif isinstance(box, boxes.CompressedBox):
-            self.streams.receive_compressed(box.stream, box.length, box.frame)
+            self.streams.receive_compressed(box)
         else:
             self.streams.credited(box.stream, box.amount)
 

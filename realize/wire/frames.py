@@ -15,8 +15,8 @@ import zstandard
 
 from realize.errors import ProtocolError
 from realize.values import MAX_VALUE_BYTES, Content, Piece
+from realize.wire.boxes import CompressedBox
 from realize.wire.commands import MIN_COMPRESSED_BYTES
-from realize.wire.compression import CompressedPiece
 
 LEVEL: Final = 1
 """Level of compression: others take longer, and logs shrink no further by the next two."""
@@ -71,13 +71,13 @@ def _is_worthwhile(shrunk: int, length: int) -> bool:
     return 16 * shrunk <= 15 * length
 
 
-def expand(pieces: Sequence[Piece | CompressedPiece]) -> list[Piece]:
+def expand(pieces: Sequence[Piece | CompressedBox]) -> list[Piece]:
     """Return the pieces with the content of those that are compressed; raises `ProtocolError`."""
     decompressor = (
         _decompressors.pop() if _decompressors else zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     )
     found = [
-        _content(decompressor, piece.frame, piece.length) if isinstance(piece, CompressedPiece) else piece
+        _content(decompressor, piece.frame, piece.length) if isinstance(piece, CompressedBox) else piece
         for piece in pieces
     ]
     _decompressors.append(decompressor)

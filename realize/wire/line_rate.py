@@ -8,7 +8,7 @@ So the rate is that of a time at whose end something still waited that had been 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 MEASURED_AFTER_S: Final = 0.25
 """Seconds over which the rate is measured at least."""
@@ -23,10 +23,8 @@ _APART_S: Final = 0.005
 """Seconds between writes that are noted one by one."""
 
 
-class _Mark(NamedTuple):
-    time: float
-    position: int
-    """Among all bytes that are sent over the line."""
+_Mark: TypeAlias = tuple[float, int]
+"""A time, and a position among all bytes that are sent over the line."""
 
 
 class LineRate:
@@ -49,27 +47,27 @@ class LineRate:
     def wrote(self, now: float, begin: int) -> None:
         """Something was written at that position."""
         writes = self._writes
-        if not writes or now - writes[-1].time >= _APART_S:
+        if not writes or now - writes[-1][0] >= _APART_S:
             self._forget_writes(now)
-            writes.append(_Mark(now, begin))
+            writes.append((now, begin))
 
     def is_due(self, now: float) -> bool:
         """Whether the rate can be measured anew."""
-        return self._since is None or now - self._since.time >= MEASURED_AFTER_S
+        return self._since is None or now - self._since[0] >= MEASURED_AFTER_S
 
     def look(self, now: float, sent: int, unsent: int) -> None:
         """Measure: of ``sent`` bytes written so far, ``unsent`` have not left this machine, or not arrived."""
         since = self._since
         gone = sent - unsent
         self._forget_writes(now)
-        settled = self._writes[0].position if self._writes else sent
+        settled = self._writes[0][1] if self._writes else sent
         if since is not None and gone < settled:
-            self.rate_bps = (gone - since.position) / (now - since.time)
+            self.rate_bps = (gone - since[1]) / (now - since[0])
             self._full_at = now
         elif now - self._full_at > FORGET_S:
             self.rate_bps = None
-        self._since = _Mark(now, gone)
+        self._since = (now, gone)
 
     def _forget_writes(self, now: float) -> None:
-        while self._writes and self._writes[0].time <= now - WAITED_S:
+        while self._writes and self._writes[0][0] <= now - WAITED_S:
             self._writes.popleft()

@@ -25,13 +25,12 @@ from twisted.python.failure import Failure
 from realize.concurrency.memory import Share
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.values import MAX_HOLE_BYTES, MAX_VALUE_BYTES, MIN_HOLE_BYTES, ZERO_BLOCK, Content, Hole, Piece
-from realize.wire.boxes import compressed, data_head, data_tail, zeros
+from realize.wire.boxes import CompressedBox, compressed, data_head, data_tail, zeros
 from realize.wire.commands import HOLE_CREDIT_BYTES, MAX_CREDIT_BYTES, MAX_STREAMS, MIN_COMPRESSED_BYTES
 from realize.wire.compression import (
     CHUNKS_PER_PORTION,
     MIN_PORTION_BYTES,
     STEP_BYTES,
-    CompressedPiece,
     Compression,
     Hope,
     beginning,
@@ -378,7 +377,7 @@ class InboundStream:
         self._taken = 0
         """Bytes that the consumer works on."""
         self._views: list[Content] = []
-        self._pieces: list[Piece | CompressedPiece] = []
+        self._pieces: list[Piece | CompressedBox] = []
         self._compressed = 0
         """How many of these are compressed."""
         self._fragments = bytearray()
@@ -445,8 +444,9 @@ class InboundStream:
         if self.arrived > self.limit:
             raise ProtocolError(f"stream {self.number}: more content than announced")
 
-    def receive_compressed(self, length: int, frame: bytes) -> None:
+    def receive_compressed(self, box: CompressedBox) -> None:
         """A ``Compressed`` box arrived; raises `realize.errors.ProtocolError` if it was not allowed."""
+        length, frame = box.length, box.frame
         if not MIN_COMPRESSED_BYTES <= length <= MAX_VALUE_BYTES or not 0 < len(frame) < length:
             raise ProtocolError(f"stream {self.number}: {length} bytes compressed to {len(frame)}")
         self.arrived += length
@@ -455,7 +455,7 @@ class InboundStream:
         if self._error is None:
             self._gather()
             self._end_fragments()
-            self._pieces.append(CompressedPiece(frame, length))
+            self._pieces.append(box)
             self._compressed += 1
             self._held += length
 
@@ -572,7 +572,7 @@ class InboundStream:
         compression = self._link.compression if self._compressed else None
         while size < TAKE_BYTES and count < len(self._pieces):
             piece = self._pieces[count]
-            length = piece.length if isinstance(piece, CompressedPiece) else len(piece)
+            length = piece.length if isinstance(piece, CompressedBox) else len(piece)
             size += length
             held += HOLE_CREDIT_BYTES if isinstance(piece, Hole) else length
             count += 1
@@ -582,7 +582,7 @@ class InboundStream:
         self._taken += held
         if compression is None:
             return succeed(cast("list[Piece]", pieces))
-        self._compressed -= sum(isinstance(piece, CompressedPiece) for piece in pieces)
+        self._compressed -= sum(isinstance(piece, CompressedBox) for piece in pieces)
         return compression.expand(pieces).addErrback(self._not_expanded)
 
     def _not_expanded(self, failure: Failure) -> Failure:
@@ -764,13 +764,14 @@ class StreamTable:
         elif number in self._open or not self._existed(number):
             raise ProtocolError(f"a hole for stream {number}, which does not expect any")
 
-    def receive_compressed(self, number: int, length: int, frame: bytes) -> None:
+    def receive_compressed(self, box: CompressedBox) -> None:
         """A ``Compressed`` box arrived; as for `receive`."""
         if self._link.compression is None:
             raise ProtocolError("compressed content, which was not agreed")
+        number = box.stream
         stream = self._open.get(number)
         if isinstance(stream, InboundStream):
-            stream.receive_compressed(length, frame)
+            stream.receive_compressed(box)
             self._receiving.add(stream)
             self.latest = number
         elif number in self._open or not self._existed(number):
