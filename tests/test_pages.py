@@ -1,4 +1,4 @@
-"""The pages for people: all are listed in docs/index.md, and what they link to is there; the navigation of the site."""
+"""The pages for people: all are listed in docs/index.md, and what they link to is there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from release.site.navigation import sections, with_navigation
+from release.site.navigation import sections
 from tests.pages import ROOT, quoted
 
 PAGES = [
@@ -55,19 +55,13 @@ def is_guide_in_folder(page: Path) -> bool:
     return page.parent.name == "howto" and page.name != "README.md"
 
 
-def test_the_navigation_is_that_of_the_index() -> None:
-    """Each heading has what its rows and items begin with, once; a folder of guides brings all of them along."""
-    index = (
-        "# Title\n\n[No entry](a.md)\n\n## First\n\n* [b](b.md): see [c](c.md)\n* [b again](b.md#x)\n\n"
-        "## None\n\nText.\n\n## Second\n\n| page | about |\n|---|---|\n| [d](../d/README.md) | [e](e.md) |\n"
-        "| [g](guides/README.md) | |\n| [p](p.rst) | |\n"
-    )
+def test_everything_in_deploy_is_listed() -> None:
+    """Its page names each file that is there for use."""
+    folder = ROOT / "deploy"
+    linked = re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text())
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
-    assert [("First", ["b"]), ("Second", ["../d/README", "guides/README", "p"])] == list(sections(index))
-    made = with_navigation(index)
-    assert made.startswith(index)
-    assert [":caption: First", ":caption: Second"] == re.findall(r":caption: .+", made)
-    assert made.endswith("\n\n../d/README\nguides/README\np\nguides/*\n```\n")
+    assert {"README.md"} == files - set(linked)
 
 
 def test_the_guide_for_contributors_names_what_is_there() -> None:

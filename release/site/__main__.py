@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
 from sphinx.cmd.build import build_main
+
+from release.site.runbooks import missing_runbooks
 
 ROOT = Path(__file__).parent.parent.parent
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -23,18 +24,11 @@ def main() -> int:
     code = build_main([*strict, *places, str(ROOT), str(folder)])
     if code:
         return code
-    missing = missing_runbooks((folder / "docs" / "operations.html").read_text(encoding="utf-8"))
+    page = folder / "docs" / "operations.html"
+    missing = missing_runbooks(ALERTS.read_text(encoding="utf-8"), page.read_text(encoding="utf-8"))
     for each in missing:
         print(f"{ALERTS.relative_to(ROOT)}: the site has no operations.html#{each}", file=sys.stderr)
     return 1 if missing else 0
-
-
-def missing_runbooks(page: str) -> list[str]:
-    """The anchors that alerts name as their runbook, and that the page does not have."""
-    anchors = re.findall(r"runbook_url: .*#(\S+)\"", ALERTS.read_text(encoding="utf-8"))
-    if not anchors:
-        raise ValueError(f"{ALERTS} names no runbooks")
-    return [each for each in anchors if f'id="{each}"' not in page]
 
 
 if __name__ == "__main__":
