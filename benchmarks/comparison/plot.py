@@ -1,7 +1,8 @@
 """A picture of how long each tool takes for each workload: bars in SVG, made of text.
 
 Tools are rows, workloads are columns, and each column has a scale of its own.
-It takes its colours from what the reader prefers, light or dark, and says the same in words to those who cannot see it.
+It has a ground of its own, so that it can be read on any page, and takes its colours from what the reader prefers,
+light or dark. It says the same in words to those who cannot see it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ CUT: Final = 4.0
 """A bar is cut off at so many of Realize's, or one slow tool would hide all other differences."""
 
 STYLE: Final = """
+svg { background: #ffffff; }
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .head, .ours { font-weight: 600; }
 .figure { font-size: 12px; fill: #59636e; }
@@ -35,6 +37,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .bar.ours { fill: #0969da; }
 .cut { stroke: #ffffff; stroke-width: 3; }
 @media (prefers-color-scheme: dark) {
+svg { background: #0d1117; }
 text { fill: #e6edf3; }
 .figure { fill: #9198a1; }
 .bar { fill: #55606d; }
