@@ -15,6 +15,8 @@ from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S, STOPPING
 from realize.errors import UsageError
 from realize.exit_codes import DaemonExitCode, ExitCode
 from realize.units import parse_duration, parse_rate, parse_size
+from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
+from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S
 from tests.pages import page, quoted, rows, section
 
 USAGE, SCRIPTING, DAEMON = page("usage.md"), page("scripting.md"), page("daemon.md")
@@ -55,6 +57,18 @@ def test_signals():
     """Each program has a table of the signals that it takes."""
     assert {signal.Signals(each).name for each in ENDING} | {"SIGUSR1"} == signals(SCRIPTING)
     assert {signal.Signals(each).name for each in STOPPING} | {"SIGUSR1", "SIGHUP"} == signals(DAEMON)
+
+
+def test_when_a_connection_is_given_up():
+    """The table, and the protocol, have the times that are in force."""
+    times = [f"{IDLE_TIMEOUT_S:.0f} s", f"{REPLY_TIMEOUT_S:.0f} s", f"{SLOW_REPLY_TIMEOUT_S / 60:.0f} min"]
+    part = section(USAGE, "Lost connections")
+    liveness = page("protocol.md").partition("\n### Liveness\n")[2].partition("\n### ")[0]
+
+    assert times == [row[1].removesuffix(" without anything but pings") for row in rows(part)]
+    assert f"nothing for {PING_AFTER_S:.0f} s" in part
+    for time in (f"{PING_AFTER_S:.0f} s", times[0], times[1], f"{SLOW_REPLY_TIMEOUT_S / 60:.0f} minutes"):
+        assert time in liveness
 
 
 def test_when_a_stop_is_forced():
