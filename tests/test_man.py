@@ -121,6 +121,14 @@ def test_the_sections_of_a_command(folder, name):
     assert configured == ({"ENVIRONMENT", "FILES"} <= set(found))
 
 
+def test_every_section_of_the_usage_is_in_a_page():
+    """What docs/usage.md and docs/scripting.md explain is in the page of a command, or in that of all."""
+    titles = re.findall(r"^## (.+)$", page("usage.md") + page("scripting.md"), flags=re.MULTILINE)
+    found = re.findall(r'^\.SH "(.+)"$', "\n".join(Pages(ROOT / "docs").all().values()), flags=re.MULTILINE)
+
+    assert {"EXIT CODES"} == {title.upper() for title in titles} - set(found)
+
+
 def test_every_key_of_the_configuration(folder):
     """Both names lead to a page that has each key of docs/configuration.md."""
     keys = re.findall(r"^\| `([\w.]+)` \|", page("configuration.md"), flags=re.MULTILINE)
