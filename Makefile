@@ -91,7 +91,7 @@ mutants: $(STAMP)  ## put small faults into the code and see whether the tests n
 bench: $(STAMP)  ## measure beside other tools, an hour or so; make bench ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
-reference: $(STAMP)  ## write docs/commands.md anew, from the options of the programs
+reference: $(STAMP)  ## write docs/commands.md anew, from the options of the programs, and where each page leads
 	$(BIN)/python -m release.reference
 
 diagrams: $(STAMP)  ## draw docs/diagrams anew

@@ -8,7 +8,8 @@ import pytest
 from realize.cli.main import realize
 from realize.config import Config, LogsConfig, MoveConfig
 from release.options import Option, options_of, options_of_daemon
-from release.reference.page import DAEMON, EXPLAINED_IN, PAGE, commands, keys_of
+from release.reference.chain import with_next, without_next
+from release.reference.page import DAEMON, EXPLAINED_IN, PAGE, keys_of, written
 from tests.test_configuration_docs import keys
 
 ONLY_FOR_STANDING_MOVES = {"from", "to", "when", "settle", "jitter", "after", "after_timeout"}
@@ -22,9 +23,24 @@ def options(name: str) -> list[Option]:
     return list(options_of(click.Context(realize.commands[name], parent=click.Context(realize), info_name=name)))
 
 
-def test_the_page_is_what_the_programs_say():
-    """If this fails, an option or its help is another one now: run `make reference`."""
-    assert commands() == PAGE.read_text()
+def test_pages_are_what_the_programs_say():
+    """If this fails, an option, its help, or the title or order of a page is another one now: run `make reference`."""
+    made = written()
+
+    assert PAGE in made
+    assert [] == [path.name for path, text in made.items() if text != path.read_text()]
+
+
+def test_the_way_from_one_page_to_the_next(tmp_path):
+    """The last line of a page leads to the next one by its title, and takes the place of the line before."""
+    first, second = tmp_path / "README.md", tmp_path / "docs" / "second.md"
+    second.parent.mkdir()
+    second.write_text("# The second\n")
+
+    text = with_next("# The first\n\nText.\n\nNext: [Other](other.md)\n", first, second)
+
+    assert "# The first\n\nText.\n\nNext: [The second](docs/second.md)\n" == text
+    assert "# The first\n\nText.\n" == with_next(text, first, None) == without_next(text)
 
 
 def test_every_key_that_an_option_sets_too_is_named():

@@ -15,6 +15,7 @@ from realize.cli.main import realize
 from realize.daemon.tap import Options
 from release.man.roff import bold, code, definition, example, italic, line_of, macro, markdown, text
 from release.options import Option, options_of, options_of_daemon
+from release.reference.chain import without_next
 
 USAGE: Final = "usage.md"
 SCRIPTING: Final = "scripting.md"
@@ -83,7 +84,7 @@ class Pages:
         self._date = date
         self._example = (docs.parent / "deploy" / "realized.toml").read_text(encoding="utf-8").splitlines()
         self._usage, self._scripting, self._daemon, self._configuration = (
-            _Source(name, (docs / name).read_text(encoding="utf-8")) for name in _PAGES
+            _Source(name, without_next((docs / name).read_text(encoding="utf-8"))) for name in _PAGES
         )
 
     def all(self) -> dict[str, str]:

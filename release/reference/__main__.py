@@ -1,17 +1,18 @@
-"""Write docs/commands.md anew."""
+"""Write docs/commands.md anew, and the last line of each page, which leads to the next one."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from release.reference.page import PAGE, commands
+from release.reference.page import written
 
 
 def main() -> int:
-    """Write it where it belongs."""
+    """Write them where they belong."""
     argparse.ArgumentParser(prog="release.reference", description=__doc__).parse_args()
-    PAGE.write_text(commands(), encoding="utf-8")
+    for path, text in written().items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -16,8 +16,9 @@ from realize.config import Config, LogsConfig, MoveConfig
 from realize.config.problems import toml_key
 from realize.daemon.tap import Options
 from release.options import Option, options_of, options_of_daemon
+from release.reference.chain import DOCS, chain, with_next
 
-PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "commands.md"
+PAGE: Final = DOCS / "commands.md"
 
 BEGINNING: Final = """\
 # Commands and options
@@ -87,6 +88,15 @@ DAEMON: Final = "twistd realized"
 _UNITS: Final = ("_s", "_bytes", "_bps")
 _RENAMED: Final = {"--prune-dirs": "prune_age", "--metrics-addr": "metrics"}
 """The keys, without their unit, that are called otherwise than the options."""
+
+
+def written() -> dict[Path, str]:
+    """What is made here, whole or in part: this page, and the last lines of those that are to be read in order."""
+    pages = chain()
+    texts = {path: commands() if path == PAGE else path.read_text(encoding="utf-8") for path in pages}
+    return {
+        path: with_next(texts[path], path, following) for path, following in zip(pages, [*pages[1:], None], strict=True)
+    }
 
 
 def commands() -> str:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from realize import __version__  # noqa: E402 - the checkout has to be on the path
+from release.reference.chain import without_next  # noqa: E402
 from release.site.navigation import with_navigation  # noqa: E402
 
 project = "Realize"
@@ -44,9 +45,9 @@ autodoc_typehints = "signature"
 default_role = "code"
 
 
+# The theme has links to the next page and to the one before.
 def _add_navigation(_app: Sphinx, name: str, source: list[str]) -> None:
-    if name == root_doc:
-        source[0] = with_navigation(source[0])
+    source[0] = with_navigation(source[0]) if name == root_doc else without_next(source[0])
 
 
 def setup(app: Sphinx) -> None:
