@@ -83,12 +83,13 @@ def by_rsync(folder: Path, tree: Tree, *, local: bool) -> Run:
     command = ["rsync", "-rlt", "--remove-source-files", f"{source}/"]
     if local:
         return Run(run_watched([*command, f"{target}/"], dict(os.environ)), 0.0)
-    with _rsync_daemon(folder, target) as port:
+    with rsync_daemon(folder, target) as port:
         return Run(run_watched([*command, f"rsync://127.0.0.1:{port}/inbox/"], dict(os.environ)), 0.0)
 
 
 @contextmanager
-def _rsync_daemon(folder: Path, target: Path) -> Iterator[int]:
+def rsync_daemon(folder: Path, target: Path) -> Iterator[int]:
+    """The port of a daemon of rsync that serves ``target`` as ``inbox``."""
     config, port = folder / "rsyncd.conf", free_port()
     config.write_text(
         f"use chroot = no\nmunge symlinks = no\nuid = {os.geteuid()}\ngid = {os.getegid()}\n"

@@ -81,9 +81,11 @@ LOADED_AHEAD: Final = (
     "pathspec.pattern",
     "pathspec.patterns.gitignore.spec",
     "pyfastcdc",
+    "realize.mover.keeping",
     "realize.preserving",
     "realize.runs.connections",
     "realize.store.client.store",
+    "realize.store.local.extras",
     "realize.wire.frames",
 )
 """What peers, moves and reloads may need at any time."""

@@ -25,6 +25,7 @@ from realize.runs.move_options import MoveOptions
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
 from realize.runs.tally import Tally
+from realize.values import USUALLY_PRESERVED
 
 if TYPE_CHECKING:
     from realize.runs.wanted_names import WantedNames
@@ -38,6 +39,9 @@ LOADED_AHEAD: Final = (
     "twisted.internet.endpoints",
 )
 """What a file that replaces another version needs, and a connection, which may not be made at once."""
+
+KEEPING_AHEAD: Final = ("realize.mover.keeping", "realize.store.local.extras")
+"""What is needed besides by a run that carries over more than modes and times, or less."""
 
 
 async def _nothing() -> None:
@@ -130,7 +134,8 @@ class MoveRun:
         elif limit is not None:
             self._timer = self._clock.callLater(limit - elapsed, self._out_of_time)
         start.callback(None)
-        not_ahead = load_ahead(self._clock, LOADED_AHEAD)
+        further = () if self._options.preserve == USUALLY_PRESERVED else KEEPING_AHEAD
+        not_ahead = load_ahead(self._clock, (*LOADED_AHEAD, *further))
         error: RealizeError | None = None
         try:
             await self._work
