@@ -284,6 +284,15 @@ def test_a_directory_of_which_something_cannot_be_kept_has_failed(best_effort):
     assert best_effort == bool(trial.of(NotPreserved))
 
 
+def test_a_source_gives_only_what_it_is_asked_for():
+    """A daemon that tells an owner, or that numbers count, though nobody wants that, changes nothing here."""
+    source, destination = source_with("f", extras=evolve(KIM, numeric=True, lenient=EXTRAS)), MemoryStore()
+    trial = run(source, destination, preserve={*USUALLY_PRESERVED, Preserve.XATTR})
+
+    assert {"f": (How.CREATED, True)} == trial.how()
+    assert Extras(xattrs=COLOUR) == extras_at(destination, "f")
+
+
 def test_only_the_mode_or_only_the_time():
     """What is not asked for stays behind, of files and directories."""
     source, destination = source_with("d/f"), MemoryStore()

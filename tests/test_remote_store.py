@@ -19,6 +19,7 @@ from realize.errors import (
     InternalError,
     NoSpace,
     NotFound,
+    NotKept,
     ProtocolError,
     SourceChanged,
     VerifyFailed,
@@ -29,11 +30,24 @@ from realize.store.client import store as remote
 from realize.store.client.store import RemoteStore
 from realize.store.server.responders import DirectoryResponders
 from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S, ServedRead
-from realize.values import BLOCK_BYTES, Attributes, Committed, Entry, Expected, Kind, OnConflict, Removal, WhereKind
+from realize.values import (
+    BLOCK_BYTES,
+    EXTRAS,
+    Attributes,
+    Committed,
+    Entry,
+    Expected,
+    Extras,
+    Kind,
+    OnConflict,
+    Removal,
+    WhereKind,
+)
 from realize.wire import commands
 from realize.wire.greeting import Greeting
 from realize.wire.streams import MAX_NARROW_BYTES, TAKE_BYTES
 from realize.wire.windows import FIRST_WINDOW_BYTES
+from tests.extras_contract import OURS
 from tests.loopback import Pair
 from tests.memory_store import MemoryStore
 from tests.store_contract import MemoryBehind, StoreContract
@@ -210,6 +224,29 @@ def test_long_lists_are_split_and_put_together(served):
     assert NoSpace is type(outcomes[7])
     assert {Committed.CREATED} == {how(outcome) for number, outcome in enumerate(outcomes) if number != 7}
     assert {file.path for file in files} - {b"f7"} == set(served.memory.files)
+
+
+@pytest.mark.parametrize("rights", [{Right.CREATE}, {Right.WRITE}], ids=["create", "write"])
+@pytest.mark.parametrize("lenient", [frozenset(), EXTRAS], ids=["strict", "lenient"])
+def test_who_may_only_create_changes_no_attributes(rights, lenient):
+    """A file that is there already, with the same content, stays at its source unless its attributes do not matter."""
+    served = Served(Clock(), {"inbox": frozenset(rights)}).introduced()
+    store, kept = served.opened(), Attributes(1, 0o600, Extras(OURS, lenient=lenient))
+    for path in (b"f", b"g"):
+        served.memory.plant(path, b"1")
+
+    settled = served.result(
+        store.settle([Expected(b"f", 1, blake3(b"1").digest(), kept), Expected(b"g", 1, bytes(32), kept)])
+    )
+    matched = served.result(store.match_final(b"f", 1, 0, block_digests(b"1"), kept))
+    other = served.result(store.match_final(b"g", 1, 0, [bytes(32)], kept))
+
+    refused = rights == {Right.CREATE} and not lenient
+    assert [NotKept if refused else bool, bool] == [type(each) for each in settled]
+    assert (NotKept if refused else int, 0) == (type(matched), other)
+    assert (1 if Right.WRITE in rights else None) == (
+        1 if served.memory.files[b"f"].attributes.extras is not None else None
+    )
 
 
 def test_commits_and_removals_are_audited(served):

@@ -95,8 +95,17 @@ class Keeping:
         return evolve(attributes, extras=self.current(extras))
 
     def current(self, extras: Extras) -> Extras:
-        """The same, insisting on what the run insists on by now."""
-        return evolve(extras, lenient=self.lenient, leaves=self.leaves)
+        """The same, insisting on what the run insists on by now; nothing that a source tells without being asked."""
+        wanted = self.wanted
+        return Extras(
+            extras.owner if Preserve.OWNER in wanted else None,
+            extras.acl if Preserve.ACL in wanted else None,
+            extras.default_acl if Preserve.ACL in wanted else None,
+            extras.xattrs if Preserve.XATTR in wanted else None,
+            numeric=self.numeric,
+            lenient=self.lenient,
+            leaves=self.leaves,
+        )
 
     async def read(self, store: IStore, paths: Sequence[bytes]) -> list[FoundExtras | RealizeError]:
         """Read what is carried over of these; raises `SideError` if the source refuses the whole call."""

@@ -486,13 +486,17 @@ class DirectoryResponders(amp.CommandLocator):
                 raise ProtocolError(f"{len(attributes)} attributes for {len(expected)} files")
             if extras is not None:
                 attributes = _with_extras(attributes, extras)
-                opened.rights.refuse_to_change(attributes)
             given = attributes if opened.rights.replaces else [None] * len(expected)
             expected = [evolve(each, attributes=its) for each, its in zip(expected, given, strict=True)]
         # Larger files, which would keep others waiting, are left to MatchFinal.
         small = [each for each in expected if each.size <= SLICE_BYTES]
         answers = iter(await opened.turn(lambda: self._directory(handle, *PUT).store.settle(small)))
         settled: list[bool | RealizeError] = [each.size <= SLICE_BYTES and next(answers) for each in expected]
+        if extras is not None and attributes is not None:
+            settled = [
+                (opened.rights.not_kept(each.path, its) or answer) if answer is True else answer
+                for each, its, answer in zip(expected, attributes, settled, strict=True)
+            ]
         there = sum(opened.audit.settled(each, answer) for each, answer in zip(expected, settled, strict=True))
         self._watch.saved(Saved.ALREADY_THERE, there)
         return {"settled": self._count_failures(opened, settled)}
@@ -513,7 +517,6 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError("a match beyond the end of the file")
         if extras is not None:
             [attributes] = _with_extras([attributes], [extras])
-            opened.rights.refuse_to_change([attributes])
 
         def match() -> Deferred[int]:
             # The directory may have been closed while this waited for its turn.
@@ -525,6 +528,8 @@ class DirectoryResponders(amp.CommandLocator):
         except RealizeError as error:
             count_not_read(self._watch, opened.audit, self._protocol, path, error)
             raise
+        if offset + matched == size and (refused := opened.rights.not_kept(path, attributes)) is not None:
+            raise refused
         if matched and offset + matched == size:
             self._watch.saved(Saved.ALREADY_THERE, opened.audit.already_there(path, size, None))
         return {"matched": matched}

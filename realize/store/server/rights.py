@@ -6,7 +6,7 @@ A directory that does not exist and one without rights get the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from attrs import field, frozen
@@ -57,16 +57,16 @@ class DirectoryRights(Shown):
         """Whether the peer may change what is there."""
         return Right.WRITE in self.granted
 
-    def refuse_to_change(self, attributes: Sequence[Attributes | None]) -> None:
-        """Raise `NotKept` if a peer that may not change what is there wants to have that kept which may be different.
+    def not_kept(self, path: bytes, attributes: Attributes | None) -> NotKept | None:
+        """The error for a file that is there, and may lack what a peer wants to have kept that may not change it.
 
         Else it would remove a source whose attributes are nowhere else.
         """
-        extras = [each.extras for each in attributes if each is not None and each.extras is not None]
-        if not self.replaces and any(each.kinds - each.lenient for each in extras):
-            raise NotKept(
-                "has the same content there; this peer may create files, and not change the attributes of any"
-            )
+        extras = None if attributes is None else attributes.extras
+        if self.replaces or extras is None or not extras.kinds - extras.lenient:
+            return None
+        note = "is there with the same content; this peer may create files, and not change the attributes of any"
+        return NotKept(f"{display_name(path)}: {note}")
 
     def policy(self, asked: OnConflict) -> OnConflict:
         """Return the policy for a name that is taken: without the right to replace, `REPLACE` becomes `FAIL`."""
