@@ -705,7 +705,7 @@ def test_transfers_are_shown(served):
     writer = served.result(store.open_writer(b"f", 4, OnConflict.REPLACE))
     served.result(writer.write([b"12"]))
 
-    shown = {"dir": "inbox", "path": "f", "direction": "receive", "size": 4, "done": 2}
+    shown = {"dir": "inbox", "path": "f", "direction": "receive", "size": 4, "done": 2, "compressed": False}
     assert [shown] == served.server.transfers()
 
 

@@ -182,7 +182,7 @@ def test_a_file_that_arrives(streaming):
     told_early = streaming.said.named("count_committed")
     streaming.answer(CREATED)
 
-    shown = {"path": "inbox/f", "direction": "receive", "size": 10}
+    shown = {"path": "inbox/f", "direction": "receive", "size": 10, "compressed": False}
     assert [{**shown, "done": 0}, {**shown, "done": 5}] == [before, during]
     assert ([3], 10) == (streaming.opened, granted)
     assert [("write", [b"12345"]), ("write", [b"67890"]), ("commit", DIGEST, None)] == streaming.store.asked
@@ -583,7 +583,7 @@ def test_a_file_that_is_sent(streaming):
     streaming.answer([])
     streaming.answer(DIGEST)
 
-    shown = {"path": "inbox/f", "direction": "send"}
+    shown = {"path": "inbox/f", "direction": "send", "compressed": False}
     assert [{**shown, "size": 0, "done": 0}, {**shown, "size": 10, "done": streaming.here.content}] == [before, during]
     assert ([streaming.store], 0, [DIGEST]) == (streaming.opened, started, ended)
     assert (["read", "read", "finish"], 10) == (streaming.store.names(), streaming.there.arrived)

@@ -30,7 +30,7 @@ FIRST_SPEED_BPS: Final = 128 << 20
 STEP_BYTES: Final = 4 * MAX_VALUE_BYTES
 """Bytes of content that are compressed in a thread at once: about 1.5 ms."""
 
-FIRST_STRIDE_BYTES: Final = 64 * 1024
+FIRST_STRIDE_BYTES: Final = 16 * 1024
 """Bytes of content after which the line is looked at for the first time."""
 
 MAX_STRIDE_BYTES: Final = 2 << 20

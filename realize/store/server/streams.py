@@ -118,6 +118,7 @@ class ServedWrite:
             "direction": "receive",
             "size": self._order.size,
             "done": self._order.spared + self._stream.arrived,
+            "compressed": self._stream.saved > 0,
         }
 
     async def open(self, opening: Deferred[IWriter]) -> int:
@@ -401,6 +402,7 @@ class ServedRead:
             "direction": "send",
             "size": self._order.size,
             "done": self._spared + self._stream.holes + self._stream.travelled(),
+            "compressed": self._stream.saved > 0,
         }
 
     async def open(self, opening: Deferred[IReader]) -> IReader:
