@@ -79,6 +79,7 @@ def test_the_daemon_has_a_say(site, tmp_path, daemon, options, compressed):
 
     assert 0 == done.returncode, done.stderr
     assert compressed == (summary(done)["compression_saved_bytes"] > 0)
+    assert ('"not_compressed"' in done.stdout) == ((daemon, options) == ("never", ("--compress", "always")))
     assert expected == digests(site.inbox)
 
 

@@ -133,6 +133,7 @@ class Hanging:
             disconnect=lambda: None,
             ended_by=self.ended,
             compression_saved_bytes=0,
+            uncompressed=[],
         )
         self.reason: list[object] = []
         self.cancelled = 0

@@ -239,6 +239,16 @@ class NotPreserved(Shown):
 
 
 @frozen(eq=False, repr=False)
+class NotCompressed(Shown):
+    """Content goes as it is, though compressing it was asked for: ``peer`` is of an older version, or says never.
+
+    Told once in a run for each such peer, after it was connected to.
+    """
+
+    peer: str
+
+
+@frozen(eq=False, repr=False)
 class Retrying(Shown):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
@@ -268,6 +278,7 @@ Event: TypeAlias = (
     | PartialGone
     | OlderDestination
     | NotPreserved
+    | NotCompressed
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -186,6 +186,12 @@ class Connections:
         return connection
 
     @property
+    def uncompressed(self) -> list[str]:
+        """The peers with which content should always be compressed, and never is."""
+        wanted = self._compress is Compress.ALWAYS
+        return [peer.address for peer, made in self._made.items() if wanted and made.compression is None]
+
+    @property
     def compression_saved_bytes(self) -> int:
         """How many bytes of content did not travel, in either direction, since they were compressed."""
         return sum(

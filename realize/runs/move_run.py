@@ -14,7 +14,7 @@ from realize.concurrency.loading_ahead import load_ahead
 from realize.errors import ConnectionFailed, DeadlineReached, Interrupted, RealizeError, UsageError
 from realize.locations import Location
 from realize.mover.allowance import Allowance
-from realize.mover.events import Event, Observer, PartialGone
+from realize.mover.events import Event, NotCompressed, Observer, PartialGone
 from realize.mover.interfaces import Feed, IManifest, Sorting
 from realize.mover.run import Run, Side
 from realize.mover.stop_flag import StopFlag
@@ -239,6 +239,8 @@ class MoveRun:
             self._reconnecting.lost = None
         if self._run is None:
             await self._when_connected()
+            for peer in self._session.uncompressed:
+                self._observer(NotCompressed(peer))
             self._run = Run(
                 sources,
                 destination,

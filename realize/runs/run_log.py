@@ -22,6 +22,7 @@ from realize.mover.events import (
     Left,
     Listed,
     NoRoom,
+    NotCompressed,
     NotPreserved,
     OlderDestination,
     PartialGone,
@@ -195,6 +196,8 @@ class RunLog:
                 log.warning("cannot_keep_both")
             case NotPreserved(path, kind, why):
                 log.warning("not_kept", path=display_name(path), kind=kind.value, error=why)
+            case NotCompressed(peer):
+                log.warning("not_compressed", peer=peer)
             case NoRoom(files, size, missing):
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):

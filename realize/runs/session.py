@@ -247,6 +247,11 @@ class Session:
         return None if self._connections is None else self._connections.attempt
 
     @property
+    def uncompressed(self) -> list[str]:
+        """The peers with which content should always be compressed, and never is."""
+        return [] if self._connections is None else self._connections.uncompressed
+
+    @property
     def compression_saved_bytes(self) -> int:
         """How many bytes of content did not travel so far, on all connections, since they were compressed."""
         return self._saved_before + (0 if self._connections is None else self._connections.compression_saved_bytes)

@@ -63,6 +63,7 @@ from realize.api.events import (
     Left,
     Listed,
     NoRoom,
+    NotCompressed,
     NotPreserved,
     OlderDestination,
     PartialGone,
@@ -115,7 +116,7 @@ def told(event: Event) -> str:
             return f"{error} {delay}"
         case NotPreserved(_, kind, why):
             return f"{kind} {why}"
-        case Listed() | UnderWay() | OlderDestination():
+        case Listed() | UnderWay() | OlderDestination() | NotCompressed():
             return ""
     return "an event of a later version"
 

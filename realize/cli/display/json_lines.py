@@ -17,6 +17,7 @@ from realize.mover.events import (
     Left,
     Listed,
     NoRoom,
+    NotCompressed,
     NotPreserved,
     OlderDestination,
     PartialGone,
@@ -158,6 +159,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "cannot_keep_both"}
         case NotPreserved(path, kind, why):
             return {"event": "not_kept", **(path_fields(path) if path else {}), "kind": kind.value, "why": why}
+        case NotCompressed(peer):
+            return {"event": "not_compressed", "peer": peer}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():

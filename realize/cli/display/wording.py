@@ -14,6 +14,7 @@ from realize.mover.events import (
     How,
     Left,
     NoRoom,
+    NotCompressed,
     NotPreserved,
     OlderDestination,
     PartialGone,
@@ -72,6 +73,11 @@ class Wording:
                 )
             case NotPreserved(_, kind, why):
                 return f"warning: {kind.value} is not kept: {why} (and so for others; told once)"
+            case NotCompressed(peer):
+                return (
+                    f"warning: {peer}: content is not compressed: the daemon there is of an older version, or its "
+                    'configuration says compress = "never"'
+                )
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
             case Stopped(path, size, None):
