@@ -35,6 +35,7 @@ from realize.values import (
     EXTRAS,
     Attributes,
     Committed,
+    Compress,
     Entry,
     Expected,
     Extras,
@@ -44,6 +45,7 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands
+from realize.wire.compression import capabilities
 from realize.wire.greeting import Greeting
 from realize.wire.streams import MAX_NARROW_BYTES, TAKE_BYTES
 from realize.wire.windows import FIRST_WINDOW_BYTES
@@ -189,6 +191,19 @@ class TestPeerOfOneWithoutHoles(TestRemoteStore):
         from twisted.internet import reactor
 
         pair = Served(reactor, chunk=100_003, client_greeting=Greeting("client", WITHOUT_HOLES))
+        self.pairs.append(pair)
+        await pair.client.hello()
+        return pair.store(), MemoryBehind(pair.memory)
+
+
+class TestCompressingStore(TestRemoteStore):
+    """One whose content is compressed as far as it shrinks."""
+
+    async def make_store(self):
+        """A store of a peer with which all is compressed."""
+        from twisted.internet import reactor
+
+        pair = Served(reactor, chunk=10_007, client_greeting=Greeting("client", capabilities(Compress.ALWAYS)))
         self.pairs.append(pair)
         await pair.client.hello()
         return pair.store(), MemoryBehind(pair.memory)
