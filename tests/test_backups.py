@@ -24,6 +24,7 @@ from realize.store.local.headroom import Headroom
 from realize.store.local.links import LinkPolicy
 from realize.store.local.location import BackupPlace, Backups, locate
 from realize.store.local.store import LocalStore, root_identity
+from realize.store.local.walker import Walker
 from realize.values import (
     Backup,
     Committed,
@@ -554,3 +555,22 @@ async def test_without_a_backup_no_symlink_is_replaced(root, behind, monkeypatch
 
     assert isinstance(answer, RealizeError)
     assert b"2025" == behind.target(b"now")
+
+
+def test_a_walk_asks_each_directory_once_whether_it_holds_backups(tmp_path, monkeypatch):
+    """Only one that does is asked again, so that it can be passed over without a word."""
+    for name in ("a/b", "c", "kept"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "kept" / ".realize-backups").touch()
+    stat, asked = os.stat, []
+
+    def counted(path, *given, **options):
+        if os.path.basename(os.fsencode(path)) == b".realize-backups":
+            asked.append(path)
+        return stat(path, *given, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    walking = Walker(locate(os.fsencode(tmp_path), b"", None), salt=b"", partials=False, avoid=b"")
+    found = [entry.path for entry in walking.page(100)]
+
+    assert ([b"a", b"a/b", b"c"], 5) == (found, len(asked))

@@ -264,7 +264,7 @@ class Walker:
         note = self._why_not(path, there.status)
         if note:
             found.append(WalkEntry(path, directory, name, None, note))
-        elif not holds_backups(directory_fd, name):
+        else:
             self._descend(tree, (*directory, name), path + b"/", there, found)
         return True
 
@@ -288,14 +288,19 @@ class Walker:
     def _descend(
         self, tree: Tree, directory: tuple[bytes, ...], prefix: bytes, itself: WalkEntry | None, found: list[WalkEntry]
     ) -> None:
-        """Continue with the content of a directory; ``itself`` is its own entry, None for the location."""
+        """Continue with the content of a directory, unless it holds backups.
+
+        ``itself`` is its own entry, None for the location.
+        """
         try:
             fd = os.open(b".", DIRECTORY_FLAGS, dir_fd=tree.directory(directory))
         except (RealizeError, OSError) as error:
             ours = self._error(error, prefix) if isinstance(error, OSError) else error
             if not prefix:
                 raise ours from error
-            if not isinstance(ours, NotFound):
+            # The tree has refused it already if it holds backups, so only then that is asked once more.
+            passed_over = isinstance(ours, BadName) and _refused_as_backups(tree, directory)
+            if not passed_over and not isinstance(ours, NotFound):
                 self._report(prefix, directory, reason_of(error), found)
             return
         try:
@@ -429,3 +434,11 @@ def reason_of(error: RealizeError | OSError) -> str:
     """Return why something cannot be listed, without the name at the start of the error: the entry has that."""
     cause = error.__cause__ if isinstance(error, StorageError) else error
     return reason(cause, Deed.LIST) if isinstance(cause, OSError) else str(error).rpartition(": ")[2]
+
+
+def _refused_as_backups(tree: Tree, directory: tuple[bytes, ...]) -> bool:
+    """Whether backups are why a directory could not be entered."""
+    try:
+        return holds_backups(tree.directory(directory[:-1]), directory[-1])
+    except RealizeError:
+        return False
