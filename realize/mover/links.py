@@ -5,16 +5,16 @@ What a directory takes, and gives away, the two stores decide; a symlink that on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from realize.errors import LinkRefused, RealizeError, Unanswered
-from realize.mover.events import End, Failed, Finished, How, Left, Planned, UnderWay, Unknown
+from realize.mover.batch import BatchOutcome, MovingBatch
+from realize.mover.events import End, Failed, Finished, How, Left, Planned, UnderWay
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action
-from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, StoreFailed, Work, whole
 from realize.units import display_name
 from realize.values import Entry, FoundSymlink, Linked, Preserve, Removal, Symlink, Use
@@ -35,7 +35,7 @@ _PLANNED: Final = {
     Linked.ALREADY_THERE: Action.COMPARE,
 }
 
-LinkReport: TypeAlias = Callable[[Entry, Finished | Unknown | SideError], object]
+LinkReport: TypeAlias = Callable[[Entry, BatchOutcome], object]
 
 
 def link_batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
@@ -99,17 +99,10 @@ async def plan_links(work: Work, batch: Sequence[Entry]) -> None:
 
 
 @define(eq=False, repr=False)
-class _LinkBatch:
-    """The symlinks of one batch between the steps; each ends up in ``outcomes``.
+class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
+    """The symlinks of one batch."""
 
-    ``arrived`` has those that are at the destination now; ``recorded`` says whether the manifest was told of them.
-    """
-
-    work: Work
     entries: dict[bytes, Entry]
-    outcomes: dict[bytes, Finished | Unknown | SideError] = field(factory=dict)
-    arrived: list[tuple[FoundSymlink, Linked]] = field(factory=list)
-    recorded: bool = False
 
     async def read(self) -> list[FoundSymlink]:
         """Read all symlinks; returns those that could be read."""
@@ -150,40 +143,21 @@ class _LinkBatch:
             else:
                 self.arrived.append((each, answer))
 
-    async def remove(self) -> None:
-        """Record the symlinks that are durable at the destination, and remove them from the source if asked to."""
-        recorded = self._arrivals()
-        self.recorded = True
-        removals = [Removal(each.link.path, each.version) for each, _ in self.arrived]
-        try:
-            refusals = await remove_arrived(self.work, recorded, removals)
-        except StoreFailed as side_error:
-            if isinstance(side_error.error, Unanswered):
-                for each, linked in self.arrived:
-                    self.outcomes[each.link.path] = self.work.removal_unknown(_finished(each, linked))
-            raise
-        for (each, linked), refused in zip(self.arrived, refusals, strict=True):
-            if refused is not None:
-                self.outcomes[each.link.path] = SideError(End.SOURCE, refused)
-            else:
-                self.outcomes[each.link.path] = _finished(each, linked, removed=self.work.options.remove)
+    def paths(self) -> Iterable[bytes]:
+        """See `MovingBatch`."""
+        return self.entries
 
-    def note(self) -> None:
-        """Record the symlinks that arrived, if the batch ended before `remove` did."""
-        if not self.recorded:
-            self.work.kept(self._arrivals())
+    def removal(self, found: FoundSymlink) -> Removal:
+        """See `MovingBatch`."""
+        return Removal(found.link.path, found.version)
 
-    def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | SideError]]:
-        """The outcomes known so far, by path; a symlink that arrived and was not yet removed is on both sides."""
-        there = {each.link.path: (each, linked) for each, linked in self.arrived}
-        for path in self.entries:
-            if path in self.outcomes:
-                yield path, self.outcomes[path]
-            elif path in there:
-                yield path, _finished(*there[path])
+    def arrival(self, found: FoundSymlink, how: Linked) -> Arrived:
+        """See `MovingBatch`."""
+        return _arrived(found, HOW_LINKED[how])
 
-    def _arrivals(self) -> list[Arrived]:
-        return [_arrived(each, HOW_LINKED[linked]) for each, linked in self.arrived]
+    def there(self, found: FoundSymlink, how: Linked, *, removed: bool = False) -> Finished:
+        """See `MovingBatch`."""
+        return _finished(found, how, removed=removed)
 
     def _outgoing(self, link: Symlink) -> Symlink:
         return link if Preserve.TIMES in self.work.options.preserve else evolve(link, mtime_ns=None)

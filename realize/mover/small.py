@@ -15,11 +15,11 @@ from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
 from realize.errors import Conflict, RealizeError, Unanswered
-from realize.mover.events import End, Finished, How, UnderWay, Unknown
+from realize.mover.batch import BatchOutcome, MovingBatch
+from realize.mover.events import End, Finished, How, UnderWay
 from realize.mover.interfaces import Arrived
 from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
-from realize.mover.removal import remove_arrived
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.numbered import numbered
 from realize.shown import Shown
@@ -56,7 +56,7 @@ class Candidate(Shown):
     existing: Existing
 
 
-OutcomeReport: TypeAlias = Callable[[Candidate, Finished | Unknown | SideError], object]
+OutcomeReport: TypeAlias = Callable[[Candidate, BatchOutcome], object]
 
 
 def batches(candidates: Iterable[Candidate], at_once: Callable[[], int]) -> Iterator[list[Candidate]]:
@@ -143,20 +143,14 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeRepo
 
 
 @define(eq=False, repr=False)
-class _SmallBatch:
-    """The files of one batch between the steps; each ends up in ``outcomes``.
+class _SmallBatch(MovingBatch[Fetched, Stored | None]):
+    """The files of one batch; ``arrived`` has each with what was stored, or None if the file was there already.
 
-    ``arrived`` has the files that are at the destination now, with what was stored, or None if the file was there
-    already; ``recorded`` says whether the manifest was told of them.
     ``numbers`` has those that files may get which are to be kept beside others, ``beside`` the numbered names of those
     that are there under one.
     """
 
-    work: Work
     candidates: dict[bytes, Candidate]
-    outcomes: dict[bytes, Finished | Unknown | SideError] = field(factory=dict)
-    arrived: list[tuple[Fetched, Stored | None]] = field(factory=list)
-    recorded: bool = False
     numbers: dict[bytes, int] = field(factory=dict)
     beside: dict[bytes, bytes] = field(factory=dict)
 
@@ -293,53 +287,23 @@ class _SmallBatch:
             return await ask(files)
         return await keeping.insisting(files, lambda fetched: fetched.file.path, ask)
 
-    async def remove(self) -> None:
-        """Record the files that are durable at the destination, and remove them from the source if asked to."""
-        recorded = self._arrivals()
-        self.recorded = True
-        removals = [Removal(fetched.file.path, fetched.version) for fetched, _ in self.arrived]
-        try:
-            refusals = await remove_arrived(self.work, recorded, removals)
-        except StoreFailed as side_error:
-            if isinstance(side_error.error, Unanswered):
-                for fetched, stored in self.arrived:
-                    unknown = self.work.removal_unknown(self._there(fetched, stored))
-                    self.outcomes[fetched.file.path] = unknown
-            raise
-        for (fetched, stored), refused in zip(self.arrived, refusals, strict=True):
-            if refused is not None:
-                self.outcomes[fetched.file.path] = SideError(End.SOURCE, refused, sent=stored)
-            else:
-                self.outcomes[fetched.file.path] = self._there(fetched, stored, removed=self.work.options.remove)
+    def paths(self) -> Iterable[bytes]:
+        """See `MovingBatch`."""
+        return self.candidates
 
-    def note(self) -> None:
-        """Record the files that arrived, if the batch ended before `remove` did."""
-        if not self.recorded:
-            self.work.kept(self._arrivals())
+    def removal(self, found: Fetched) -> Removal:
+        """See `MovingBatch`."""
+        return Removal(found.file.path, found.version)
 
-    def so_far(self) -> Iterator[tuple[bytes, Finished | Unknown | SideError]]:
-        """The outcomes known so far, by path; a file that arrived and was not yet removed is on both sides."""
-        there = {fetched.file.path: (fetched, stored) for fetched, stored in self.arrived}
-        for path in self.candidates:
-            if path in self.outcomes:
-                yield path, self.outcomes[path]
-            elif path in there:
-                yield path, self._there(*there[path])
+    def arrival(self, found: Fetched, how: Stored | None) -> Arrived:
+        """See `MovingBatch`."""
+        return _arrived(found, _how(how), self.beside.get(found.file.path, b""), _backup(how))
 
-    def _arrivals(self) -> list[Arrived]:
-        """What the manifest is to record of ``arrived``, if there is one."""
-        if self.work.manifest is None:
-            return []
-        return [
-            _arrived(fetched, _how(stored), self.beside.get(fetched.file.path, b""), _backup(stored))
-            for fetched, stored in self.arrived
-        ]
-
-    def _there(self, fetched: Fetched, stored: Stored | None, *, removed: bool = False) -> Finished:
-        """The outcome of a file that is at the destination."""
-        sent = 0 if stored is None else fetched.version.size
-        finished = _finished(fetched, _how(stored), sent=sent, removed=removed)
-        stored_as, backup = self.beside.get(fetched.file.path, b""), _backup(stored)
+    def there(self, found: Fetched, how: Stored | None, *, removed: bool = False) -> Finished:
+        """See `MovingBatch`."""
+        sent = 0 if how is None else found.version.size
+        finished = _finished(found, _how(how), sent=sent, removed=removed)
+        stored_as, backup = self.beside.get(found.file.path, b""), _backup(how)
         return evolve(finished, stored_as=stored_as, backup=backup) if stored_as or backup else finished
 
     async def _replaces(self, fetched: Fetched, there: set[bytes]) -> bool:
