@@ -38,13 +38,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     return result
 
 
+@pytest.fixture(scope="session", autouse=True)
+def warm_starts() -> None:
+    """Let the programs start without loading all of their modules anew."""
+    from tests import processes, warm
+
+    processes.POPEN = warm.Popen
+
+
 def left_open(before: dict[str, str]) -> dict[str, str]:
     """The descriptors that are open and were not, but for those of the reactor itself."""
     from twisted.internet import reactor
 
+    from tests import warm
     from tests.faults import descriptors
 
     expected = {os.readlink(f"/proc/self/fd/{reader.fileno()}") for reader in reactor._internalReaders} | {os.devnull}
+    expected |= warm.STARTER.held()
     ends_at = time.monotonic() + _CLOSED_WITHIN_S
     while True:
         left = {fd: what for fd, what in descriptors().items() if before.get(fd) != what and what not in expected}

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from realize.keys import generate_identity, write_identity
 
 ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "realize.cli.main"]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
 # What is installed has its bytecode; without it every process would compile Realize anew, a quarter of its start-up.
 UNSET = (
@@ -29,6 +31,26 @@ UNSET = (
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 for name in UNSET:
     ENVIRONMENT.pop(name, None)
+
+
+POPEN: Callable[..., subprocess.Popen] = subprocess.Popen
+"""How the programs are started; `tests/conftest.py` has them started warm, what measures does not."""
+
+
+def run(argv, *, timeout=60, capture_output=False, check=False, **options) -> subprocess.CompletedProcess:
+    """Like `subprocess.run`, for the command or the daemon."""
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with POPEN(argv, **options) as process:
+        try:
+            said, complained = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(process.args, process.returncode, said, complained)
+    if check:
+        done.check_returncode()
+    return done
 
 
 def closing(streams: str, *argv: str) -> list[str]:
@@ -57,7 +79,7 @@ def start_daemon(
     ``program`` is what does as ``twistd`` does.
     """
     with log.open("ab") as said:
-        return subprocess.Popen(
+        return POPEN(
             [*program, "--nodaemon", "--pidfile=", *twistd, "realized", "--config", str(config), *options],
             stdin=subprocess.DEVNULL,
             stdout=said,
@@ -156,11 +178,11 @@ class Site:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of the command."""
-        return [sys.executable, "-m", "realize.cli.main", *map(str, arguments)]
+        return [*COMMAND, *map(str, arguments)]
 
     def spawn(self, *arguments: str, **options) -> subprocess.Popen:
         """Start the command."""
-        return subprocess.Popen(
+        return POPEN(
             self.command(*arguments),
             env={**ENVIRONMENT, "REALIZE_CONFIG": str(self.folder / "realize.toml")},
             stdin=subprocess.DEVNULL,
@@ -169,14 +191,13 @@ class Site:
 
     def realize(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess:
         """Run the command to its end."""
-        return subprocess.run(
+        return run(
             self.command(*arguments),
             env={**ENVIRONMENT, "REALIZE_CONFIG": str(self.folder / "realize.toml")},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
-            check=False,
         )
 
 
