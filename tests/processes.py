@@ -37,7 +37,7 @@ POPEN: Callable[..., subprocess.Popen] = subprocess.Popen
 """How the programs are started; `tests/conftest.py` has them started warm, what measures does not."""
 
 
-def run(argv, *, timeout=60, capture_output=False, check=False, **options) -> subprocess.CompletedProcess:
+def run_program(argv, *, timeout=60, capture_output=False, check=False, **options) -> subprocess.CompletedProcess:
     """Like `subprocess.run`, for the command or the daemon."""
     if capture_output:
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -191,7 +191,7 @@ class Site:
 
     def realize(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess:
         """Run the command to its end."""
-        return run(
+        return run_program(
             self.command(*arguments),
             env={**ENVIRONMENT, "REALIZE_CONFIG": str(self.folder / "realize.toml")},
             stdin=subprocess.DEVNULL,

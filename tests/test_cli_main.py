@@ -11,15 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.leftovers import leave_partial
-from tests.processes import ENVIRONMENT, closing
-
-MAIN = [sys.executable, "-m", "realize.cli.main"]
+from tests.processes import COMMAND, ENVIRONMENT, closing, run_program
 
 
 def realize(*arguments: str | Path, home: Path) -> subprocess.CompletedProcess[str]:
     """Run the command in an empty home, so that no configuration of the machine is used."""
-    return subprocess.run(
-        [*MAIN, *map(str, arguments)],
+    return run_program(
+        [*COMMAND, *map(str, arguments)],
         env={**ENVIRONMENT, "HOME": str(home)},
         cwd=home,
         stdin=subprocess.DEVNULL,
@@ -375,7 +373,7 @@ def test_closed_standard_streams_do_no_harm(tmp_path: Path, closed: str, options
         (source / name).write_bytes(content)
 
     done = subprocess.run(
-        closing(closed, *MAIN, *options, str(source), str(destination)),
+        closing(closed, *COMMAND, *options, str(source), str(destination)),
         env=ENVIRONMENT,
         check=False,
     )
@@ -398,8 +396,8 @@ def test_output_that_cannot_be_written_is_one_sentence(arguments: list[str], buf
     (source / "file").touch()
     environment = {**ENVIRONMENT, "HOME": str(tmp_path), "PYTHONUNBUFFERED": "" if buffered else "1"}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*MAIN, *(str(tmp_path / "other") if each == "below" else each for each in arguments)],
+        done = run_program(
+            [*COMMAND, *(str(tmp_path / "other") if each == "below" else each for each in arguments)],
             env=environment,
             cwd=source,
             stdin=subprocess.DEVNULL,
@@ -420,7 +418,7 @@ def test_a_working_directory_that_is_gone(arguments: list[str], tmp_path: Path) 
     """Somebody has removed it: one sentence, whatever was to be done there."""
     gone = tmp_path / "gone"
     gone.mkdir()
-    command = ["bash", "-c", 'rmdir "$PWD" && exec "$@"', "bash", *MAIN, *arguments]
+    command = ["bash", "-c", 'rmdir "$PWD" && exec "$@"', "bash", *COMMAND, *arguments]
 
     done = subprocess.run(
         command,

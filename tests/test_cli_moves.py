@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 
 import click
@@ -23,7 +22,7 @@ from realize.moves.status import FileUnderWay, KnownBacklog, LimitChange, MoveSt
 from realize.runs.asking import ask_moves
 from realize.wire.connection import Greeting
 from tests.loopback import Pair
-from tests.processes import ENVIRONMENT, Site, wait_for
+from tests.processes import ENVIRONMENT, Site, run_program, wait_for
 
 NOW = 1_700_000_000.0
 CAMERA = MoveStatus(
@@ -275,7 +274,7 @@ def here(*arguments, home, code=0):
     """Run the command of a user that has neither configuration nor key; stdout, or stderr if it is to fail."""
     command = Site.command(None, *arguments)
     environment = {**ENVIRONMENT, "HOME": str(home)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = run_program(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     assert code == done.returncode, done.stderr
     assert "Traceback" not in done.stderr

@@ -16,7 +16,7 @@ from realize.daemon.config_check import ConfigCheck
 from realize.daemon.logs import DaemonLogOptions
 from realize.keys import generate_identity, write_identity
 from realize.wire.every_address import server_endpoint_of
-from tests.processes import ENVIRONMENT, TWISTD, Site
+from tests.processes import ENVIRONMENT, TWISTD, Site, run_program
 
 NO_OPTIONS = DaemonLogOptions()
 PEER = generate_identity().public_key.base64
@@ -187,7 +187,7 @@ def test_sockets_that_systemd_opens_are_not_missed(folder):
 
 def twistd(folder, *options, **environ):
     """What `twistd realized` says, started in that folder; it must not go on."""
-    return subprocess.run(
+    return run_program(
         [*TWISTD, "realized", *options],
         capture_output=True,
         text=True,

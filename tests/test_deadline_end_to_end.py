@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from realize.keys import load_identity
 from tests.leftovers import partial_at
-from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant, wait_for
+from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant, run_program, wait_for
 
 MIB = 1 << 20
 
@@ -427,7 +427,7 @@ def test_the_limit_while_shutting_down(site, tmp_path):
 
 def test_a_port_that_is_taken_is_said_in_one_line(site, tmp_path):
     """A second daemon on the same port ends with status 1, and without a traceback."""
-    done = subprocess.run(
+    done = run_program(
         [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(site.folder / "realized.toml")],
         env=ENVIRONMENT,
         cwd=tmp_path,

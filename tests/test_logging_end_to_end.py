@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from realize.keys import generate_identity, load_identity, write_identity
 from realize.tracing import transfer_id
 from realize.units import display_name
+from tests import processes
 from tests.log_catalogue import ANYWHERE, components, documented
-from tests.processes import ENVIRONMENT, TWISTD, Site, closing, digests, plant, wait_for
+from tests.processes import ENVIRONMENT, TWISTD, Site, closing, digests, plant, run_program, wait_for
 
 CONNECTION = {"peer", "conn", "address", "run"}
 BEGIN_AND_END = {"started", "limits_in_force", "listening", "draining", "stopped"}
@@ -178,7 +179,7 @@ def test_the_log_file_can_be_rotated_and_the_level_changed(site, tmp_path):
     log = tmp_path / "realized.log"
     site.write_daemon_config(f'[logs]\nlevel = "error,daemon=info"\nfile = "{log.name}"\nformat = "logfmt"\n')
     config = (tmp_path / "realized.toml").read_text()
-    site.daemon = subprocess.Popen(
+    site.daemon = processes.POPEN(
         [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(tmp_path / "realized.toml")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -227,7 +228,7 @@ def test_a_process_that_becomes_a_daemon(site, tmp_path, ours):
     """It has no stderr: its records go to the file of ours, and Twisted's with them, or else into twistd's log."""
     options = ["--log-file", "ours.log", "--log-level", "debug"] if ours else []
     command = [*TWISTD, "--pidfile=twistd.pid", "realized", "--config", str(tmp_path / "realized.toml"), *options]
-    subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, check=True, timeout=60)
+    run_program(command, cwd=tmp_path, env=ENVIRONMENT, check=True, timeout=60)
     log = tmp_path / ("ours.log" if ours else "twistd.log")
     wait_for(lambda: log.exists() and '"event":"listening"' in log.read_text())
     pid = int((tmp_path / "twistd.pid").read_text())
@@ -251,9 +252,7 @@ def test_a_process_that_cannot_become_a_daemon(site, tmp_path, more, options):
     config = tmp_path / "realized.toml"
     config.write_text(more + config.read_text())
     command = [*TWISTD, "--pidfile=twistd.pid", "realized", "--config", str(config), *options]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_program(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
 
     assert 1 == done.returncode
     assert "Please look at log file for more information" in done.stderr
@@ -272,9 +271,7 @@ def test_a_process_that_cannot_become_a_daemon(site, tmp_path, more, options):
 def test_what_the_system_refuses_twistd_is_said_in_one_line(site, tmp_path, options, expected):
     """Before there is a log; in the foreground it ended without a word, in the background with a traceback."""
     command = [*TWISTD, *options, "realized", "--config", str(tmp_path / "realized.toml")]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_program(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
 
     assert 1 == done.returncode
     (line,) = done.stderr.splitlines()
@@ -309,9 +306,7 @@ def test_a_move_that_makes_no_sense_is_found_before_twistd_goes_to_the_backgroun
     config = tmp_path / "realized.toml"
     config.write_text(config.read_text() + '[moves.m]\nfrom = "tape::a"\nto = "/b"\nwhen = "every never"\n')
     command = [*TWISTD, "--pidfile=twistd.pid", "realized", "--config", str(config)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_program(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
 
     assert 78 == done.returncode
     first, second = done.stderr.splitlines()
@@ -323,7 +318,7 @@ def test_a_move_that_makes_no_sense_is_found_before_twistd_goes_to_the_backgroun
 def test_a_log_file_that_cannot_be_opened(site, tmp_path):
     """Both programs end with one sentence that names it; the disk of the daemon's may be there in a moment."""
     missing = tmp_path / "missing" / "log"
-    daemon = subprocess.run(
+    daemon = run_program(
         [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", "realized.toml", "--log-file", str(missing)],
         cwd=tmp_path,
         env=ENVIRONMENT,

@@ -33,7 +33,7 @@ from realize.runs import manifest as manifest_module
 from realize.runs.manifest import Ends, Manifest, ManifestFile, end_fields, recording, refuse_inside
 from realize.values import OnConflict
 from tests.memory_store import MemoryStore
-from tests.processes import ENVIRONMENT, digests
+from tests.processes import ENVIRONMENT, digests, run_program
 from tests.store_helpers import digest
 
 BIG = random.Random(1).randbytes(100_000)
@@ -572,7 +572,7 @@ main()
 
 def command(*arguments, **options):
     """Run the command, or another program of Python."""
-    return subprocess.run(
+    return run_program(
         [sys.executable, *map(str, arguments)],
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -40,7 +38,7 @@ from realize.values import (
 from tests.link_contract import link
 from tests.link_contract import put as put_links
 from tests.local_stores import SALT, at_once, behind, every_method, opened, put, root
-from tests.processes import ENVIRONMENT, Site, start_daemon, wait_for
+from tests.processes import COMMAND, ENVIRONMENT, Site, run_program, start_daemon, wait_for
 from tests.store_helpers import failure, listed, small_file
 
 __all__ = ["behind", "root"]
@@ -206,8 +204,8 @@ def test_a_command_spares_its_files_at_the_usual_places(tmp_path):
     for name in ("realize.key", "realize.toml"):
         (usual / name).write_text("ours")
 
-    done = subprocess.run(
-        [sys.executable, "-m", "realize.cli.main", "--quiet", tmp_path / "home", tmp_path / "out"],
+    done = run_program(
+        [*COMMAND, "--quiet", tmp_path / "home", tmp_path / "out"],
         env={**ENVIRONMENT, "HOME": str(tmp_path / "home")},
         check=False,
     )

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 
 import pytest
@@ -24,7 +23,7 @@ from realize.wire.commands import Reload
 from realize.wire.reports import MAX_REPORT_BYTES
 from tests.loopback import Log
 from tests.notify_socket import NotifySocket
-from tests.processes import ENVIRONMENT, Site, wait_for
+from tests.processes import ENVIRONMENT, Site, run_program, wait_for
 
 BEFORE = Config(
     key="/key",
@@ -162,7 +161,7 @@ def site(tmp_path, runtime):
 def reload(site, *options, home):
     """Run the command of a user that has neither configuration nor key."""
     environ = {**ENVIRONMENT, "HOME": str(home)}
-    return subprocess.run(
+    return run_program(
         site.command("reload", *options), env=environ, capture_output=True, text=True, timeout=60, check=False
     )
 

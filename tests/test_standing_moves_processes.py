@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests import processes
 from tests.processes import ENVIRONMENT, TWISTD, Site, wait_for
 
 
@@ -46,7 +47,7 @@ class Producer:
     def start(self):
         """Start the daemon, as systemd would start one that has a state directory."""
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = processes.POPEN(
                 [*TWISTD, "--nodaemon", "--pidfile=", "realized", "--config", str(self.config), "--log-format", "json"],
                 env={**ENVIRONMENT, "STATE_DIRECTORY": str(self.state)},
                 stdout=subprocess.DEVNULL,

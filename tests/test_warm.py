@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import warm
-from tests.processes import COMMAND, ENVIRONMENT, TWISTD, run
+from tests.processes import COMMAND, ENVIRONMENT, TWISTD, run_program
 
 
 def started_cold(monkeypatch):
@@ -39,10 +39,10 @@ def test_a_copy_does_what_a_cold_start_does(tmp_path, monkeypatch, argv, environ
     """It says the same, to the same streams, and ends with the same code."""
     options = {"env": {**ENVIRONMENT, **environ}, "cwd": tmp_path, "capture_output": True, "text": True}
     expected = subprocess.run(argv, stdin=subprocess.DEVNULL, check=False, **options)
-    run([*COMMAND, "--version"], **options)  # the starter itself starts cold, once
+    run_program([*COMMAND, "--version"], **options)  # the starter itself starts cold, once
     cold = started_cold(monkeypatch)
 
-    done = run(argv, stdin=subprocess.DEVNULL, **options)
+    done = run_program(argv, stdin=subprocess.DEVNULL, **options)
 
     assert [] == cold
     assert (expected.returncode, expected.stdout, expected.stderr) == (done.returncode, done.stdout, done.stderr)
@@ -76,6 +76,8 @@ def test_what_is_settled_before_main_starts_cold(monkeypatch, options):
     """Python and its libraries look at it as they start, or it is nothing that the starter knows of."""
     cold = started_cold(monkeypatch)
 
-    done = run(**{"argv": options.pop("args", [*COMMAND, "--version"]), "env": ENVIRONMENT, **options}, stdout=-1)
+    done = run_program(
+        **{"argv": options.pop("args", [*COMMAND, "--version"]), "env": ENVIRONMENT, **options}, stdout=-1
+    )
 
     assert (1, 0) == (len(cold), done.returncode)
