@@ -1,11 +1,11 @@
-"""Put what `benchmarks.compare` has saved into docs/performance.md and its picture.
+"""Put what `benchmarks.compare` has saved into docs/performance.md, its picture, and benchmarks/FIGURES.md.
 
     python -m benchmarks.compare --rounds 5 --save docs/performance.jsonl
     python -m benchmarks.compare --rounds 5 --round-trip 0.2 --rate 1G --save docs/performance.jsonl --append
     python -m benchmarks.page
 
 What stands between the comments ``<!-- figures: NAME -->`` and ``<!-- end of figures -->`` is made from the runs in
-docs/performance.jsonl; all else in the page is written by hand.
+docs/performance.jsonl; all else in the pages is written by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.comparison.workloads import WORKLOADS
 from benchmarks.machine import ROOT
 
 SAVED: Final = ROOT / "docs" / "performance.jsonl"
-PAGE: Final = ROOT / "docs" / "performance.md"
+PAGES: Final = (ROOT / "docs" / "performance.md", ROOT / "benchmarks" / "FIGURES.md")
 PICTURE: Final = ROOT / "docs" / "performance.svg"
 
 CHOICE: Final = (
@@ -90,11 +90,12 @@ def picture(results: Results) -> str:
 
 
 def main() -> None:
-    """Write both."""
+    """Write them all."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     results = read(SAVED.read_text())
     PICTURE.write_text(picture(results))
-    PAGE.write_text(filled(PAGE.read_text(), results))
+    for page in PAGES:
+        page.write_text(filled(page.read_text(), results))
 
 
 if __name__ == "__main__":

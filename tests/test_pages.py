@@ -14,6 +14,7 @@ PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").glob("**/*.md")),
     ROOT / "deploy" / "README.md",
+    ROOT / "benchmarks" / "FIGURES.md",
     ROOT / "benchmarks" / "RECORD.md",
 ]
 INDEX = ROOT / "docs" / "index.md"

@@ -22,7 +22,7 @@ copyright = f"{datetime.now(UTC).year}, {author}"  # noqa: A001 - Sphinx wants t
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/**.md", "docs/**.rst", "deploy/**.md", "benchmarks/RECORD.md"]
+include_patterns = ["*.md", "docs/**.md", "docs/**.rst", "deploy/**.md", "benchmarks/*.md"]
 exclude_patterns = [".*", "build", "dist"]
 
 html_theme = "furo"

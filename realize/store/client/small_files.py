@@ -8,7 +8,7 @@ The batches of a connection are sent one after the other, so that on a slow link
 This module decides how large a batch should be: large batches cost less work, but take long on a slow link, and an
 interrupted batch is lost as a whole.
 10,000 files of 10 KiB took both ends together 7.0 s of CPU in batches of 64 KiB (the size of an AMP value), and 3.6 to
-4.4 s in batches of 1 MiB (``python -m benchmarks.moving small``); ``docs/performance.md`` has more.
+4.4 s in batches of 1 MiB (``python -m benchmarks.moving small``); ``benchmarks/RECORD.md`` has more.
 """
 
 from __future__ import annotations
