@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from realize.errors import NotFound, RealizeError
+from realize.extras import Extras, FoundExtras, Owner
 from realize.store.interfaces import IStore
-from realize.values import EXTRAS, Attributes, Directory, Expected, Extras, FoundExtras, OnConflict, Owner, Preserve
+from realize.values import (
+    EXTRAS,
+    Attributes,
+    Directory,
+    Expected,
+    OnConflict,
+    Preserve,
+)
 from tests.store_helpers import block_digests, digest, small_file
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
+from realize.extras import Extras, FoundExtras
 from realize.fs import names
 from realize.fs.identities import IDENTITY_BYTES
 from realize.leaving import Leaving
@@ -50,9 +51,7 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
-    Extras,
     Fetched,
-    FoundExtras,
     FoundSymlink,
     Hole,
     Kind,

@@ -21,6 +21,7 @@ from twisted.protocols.amp import parseString
 
 from realize.concurrency.turns import Turns
 from realize.config import Right
+from realize.extras import Extras, Owner
 from realize.fs.names import is_partial
 from realize.store import deltas
 from realize.store.local.footprint import Footprint
@@ -32,9 +33,7 @@ from realize.values import (
     Attributes,
     Directory,
     Expected,
-    Extras,
     OnConflict,
-    Owner,
     Removal,
     Seen,
     Symlink,

@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from realize.errors import AclNotKept, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
+from realize.extras import Extras, FoundExtras, Owner
 from realize.fs import acls, principals, xattrs
 from realize.fs.names import partial_name
 from realize.store.local import extras as module
@@ -22,11 +23,8 @@ from realize.values import (
     Attributes,
     Directory,
     Expected,
-    Extras,
-    FoundExtras,
     Kind,
     OnConflict,
-    Owner,
     Preserve,
     Stored,
 )

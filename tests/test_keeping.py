@@ -10,14 +10,13 @@ import pytest
 from attrs import evolve
 
 from realize.errors import AclNotKept, NotKept, OwnerNotKept, SourceChanged, UsageError, XattrNotKept
+from realize.extras import Extras, Owner
 from realize.mover.events import End, Failed, How, NotPreserved, Planned, Postponed
 from realize.values import (
     EXTRAS,
     MAX_SMALL_BYTES,
     USUALLY_PRESERVED,
     Attributes,
-    Extras,
-    Owner,
     Preserve,
 )
 from tests.extras_contract import COLOUR

@@ -25,6 +25,7 @@ from realize.errors import (
     VerifyFailed,
     VersionMismatch,
 )
+from realize.extras import Extras
 from realize.store import deltas
 from realize.store.client import store as remote
 from realize.store.client.store import RemoteStore
@@ -38,7 +39,6 @@ from realize.values import (
     Compress,
     Entry,
     Expected,
-    Extras,
     Kind,
     OnConflict,
     Removal,

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from realize.config import Right
 from realize.errors import AccessDenied, Busy, ConnectionFailed, NoSpace, ProtocolError, RealizeError, StorageError
+from realize.extras import Extras
 from realize.store.hooks import FileHooks, Saved
 from realize.store.server import responders as served_module
 from realize.tracing import transfer_id
@@ -21,7 +22,6 @@ from realize.values import (
     Directory,
     Entry,
     Expected,
-    Extras,
     Kind,
     OnConflict,
     Preserve,

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from attrs import define, evolve, field
 
 from realize.errors import Busy, NotKept, RealizeError, SourceChanged, UsageError
+from realize.extras import Extras, FoundExtras
 from realize.mover.events import End, NotPreserved, Observer
 from realize.mover.work import Side, TransferOptions, whole
 from realize.store.interfaces import IStore
@@ -23,9 +24,7 @@ from realize.values import (
     USUALLY_PRESERVED,
     Attributes,
     Directory,
-    Extras,
     Fetched,
-    FoundExtras,
     Preserve,
     Version,
 )

@@ -54,7 +54,6 @@ from realize.values import (
     Directory,
     Entry,
     Existing,
-    Extras,
     Kind,
     OnConflict,
     Siblings,
@@ -67,6 +66,7 @@ from realize.values import (
 )
 
 if TYPE_CHECKING:
+    from realize.extras import Extras
     from realize.mover.keeping import Keeping
 
 PAGES_AHEAD: Final = 16

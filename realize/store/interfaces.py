@@ -18,6 +18,7 @@ Invariants that every implementation keeps:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -31,9 +32,7 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
-    Extras,
     Fetched,
-    FoundExtras,
     FoundSymlink,
     Linked,
     OnConflict,
@@ -54,6 +53,9 @@ from realize.values import (
     Where,
     frozen,
 )
+
+if TYPE_CHECKING:
+    from realize.extras import Extras, FoundExtras
 
 
 @frozen(eq=False, repr=False)

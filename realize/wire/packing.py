@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat, starmap
 from operator import is_
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
 from realize.leaving import MAX_RULES
@@ -41,12 +41,9 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
-    Extras,
-    FoundExtras,
     FoundSymlink,
     Kind,
     Linked,
-    Owner,
     Preserve,
     Removal,
     Seen,
@@ -59,6 +56,9 @@ from realize.values import (
     Version,
     frozen,
 )
+
+if TYPE_CHECKING:
+    from realize.extras import Extras, FoundExtras
 
 T = TypeVar("T")
 E = TypeVar("E", bound=enum.Enum)
@@ -333,6 +333,8 @@ def _decode_extras(cursor: Cursor) -> Extras | None:
         return None
     if not flags & _HAS_EXTRAS:
         raise ProtocolError("attributes that nobody brings")
+    from realize.extras import Extras, Owner
+
     lenient, leaves = kinds_of(cursor.byte()), kinds_of(cursor.byte())
     owner = None
     if flags & _HAS_OWNER:
@@ -353,6 +355,8 @@ def _decode_found_extras(cursor: Cursor) -> FoundExtras:
     version, extras = decode_version(cursor), _decode_extras(cursor)
     if extras is None:
         raise ProtocolError("attributes are missing")
+    from realize.extras import FoundExtras
+
     return FoundExtras(extras, version)
 
 
@@ -767,8 +771,8 @@ PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
 EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes)
 
-EACH_EXTRAS: Final = Codec[Extras | None]("attributes", _encode_extras, _decode_extras)
-ONE_EXTRAS: Final = Codec[Extras | None]("attributes", _encode_extras, _decode_extras, 1)
+EACH_EXTRAS: Final = Codec["Extras | None"]("attributes", _encode_extras, _decode_extras)
+ONE_EXTRAS: Final = Codec["Extras | None"]("attributes", _encode_extras, _decode_extras, 1)
 
 OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)
 

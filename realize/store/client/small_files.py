@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
@@ -29,7 +29,6 @@ from realize.values import (
     MAX_VALUE_BYTES,
     Attributes,
     Content,
-    Extras,
     Fetched,
     OnConflict,
     SmallFile,
@@ -39,6 +38,9 @@ from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.packing import FetchedHead
 from realize.wire.streams import OutboundStream
+
+if TYPE_CHECKING:
+    from realize.extras import Extras
 
 SLOW_LINK_BATCH_BYTES: Final = MAX_VALUE_BYTES
 """Smallest size of a batch, for slow links: it takes about a minute at 1 KiB/s."""

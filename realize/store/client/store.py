@@ -9,7 +9,7 @@ Nothing here has a timeout of its own: the connection has one, for replies (`rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, fail, gatherResults, succeed
 from twisted.python.failure import Failure
@@ -31,9 +31,7 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
-    Extras,
     Fetched,
-    FoundExtras,
     FoundSymlink,
     Kind,
     Linked,
@@ -54,6 +52,9 @@ from realize.values import (
 )
 from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
+
+if TYPE_CHECKING:
+    from realize.extras import Extras, FoundExtras
 
 T = TypeVar("T")
 R = TypeVar("R")

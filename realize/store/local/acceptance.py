@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attrs import define, evolve
 
 from realize.errors import NotKept
 from realize.shown import Shown
-from realize.values import EXTRAS, USUALLY_PRESERVED, Attributes, Directory, Extras, Preserve
+from realize.values import (
+    EXTRAS,
+    USUALLY_PRESERVED,
+    Attributes,
+    Directory,
+    Preserve,
+)
+
+if TYPE_CHECKING:
+    from realize.extras import Extras
 
 
 @define(eq=False, repr=False)

@@ -15,7 +15,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from realize.errors import BadName, NotKept, RealizeError
 from realize.fs import awaiting
@@ -25,7 +25,13 @@ from realize.fs.syscalls import read_umask
 from realize.fs.tree import Tree
 from realize.store.local.footprint import Footprint, Trace, trace_of
 from realize.store.local.location import RootedLocation
-from realize.values import Directory, Extras, Preserve
+from realize.values import (
+    Directory,
+    Preserve,
+)
+
+if TYPE_CHECKING:
+    from realize.extras import Extras
 
 _OWNERS: Final = 0o700
 _OWNERS_LOOK: Final = 0o500

@@ -9,7 +9,7 @@ Then come the extended attributes, the group and the owner, the access control l
 which our callers set.
 
 **What cannot be kept** is an error that names it, and the file stays at its source, whose removal would destroy the
-only copy of it; unless its sender says that it need not be kept (`realize.values.Extras.lenient`).
+only copy of it; unless its sender says that it need not be kept (`realize.extras.Extras.lenient`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from functools import partial
 from typing import Final
 
 from realize.errors import AclNotKept, NotKept, NotRegular, OwnerNotKept, RealizeError, SourceChanged, XattrNotKept
+from realize.extras import Extras, FoundExtras, Owner
 from realize.fs import acls, principals, xattrs
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, reason, storage_error
@@ -33,7 +34,10 @@ from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import RECEIVING, forget_given, note_given, refuse_ours
 from realize.store.local.versions import READ_FLAGS, unchanged, version_of
 from realize.units import display_name
-from realize.values import MAX_EXTRAS_BYTES, Extras, FoundExtras, Owner, Preserve
+from realize.values import (
+    MAX_EXTRAS_BYTES,
+    Preserve,
+)
 
 _KIND_ERRORS: Final[dict[Preserve, type[NotKept]]] = {
     Preserve.OWNER: OwnerNotKept,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
@@ -55,9 +55,7 @@ from realize.values import (
     Entry,
     Existing,
     Expected,
-    Extras,
     Fetched,
-    FoundExtras,
     FoundSymlink,
     Linked,
     OnConflict,
@@ -74,6 +72,9 @@ from realize.values import (
     Vacant,
     Where,
 )
+
+if TYPE_CHECKING:
+    from realize.extras import Extras, FoundExtras
 
 _log = Logger()
 

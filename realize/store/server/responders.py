@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -55,7 +55,6 @@ from realize.values import (
     Directory,
     Entry,
     Expected,
-    Extras,
     Fetched,
     FoundSymlink,
     Linked,
@@ -72,6 +71,9 @@ from realize.wire import commands, costs, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.error_answers import to_declared
 from realize.wire.packing import FetchedHead, FoundTarget, SmallHead
+
+if TYPE_CHECKING:
+    from realize.extras import Extras
 
 _T = TypeVar("_T")
 

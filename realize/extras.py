@@ -1,0 +1,61 @@
+"""Owners, access control lists and extended attributes as values; loaded only where they are asked for."""
+
+from __future__ import annotations
+
+from realize.shown import Shown
+from realize.values import Preserve, Version, frozen
+
+
+@frozen(eq=False, repr=False)
+class Owner(Shown):
+    """The owner and the group of a file, by number and by name where it is; a name is empty if there is none."""
+
+    uid: int
+    gid: int
+    user: bytes = b""
+    group: bytes = b""
+
+
+@frozen(eq=False, repr=False)
+class Extras(Shown):
+    """What is carried over besides content, time and permission bits, if it is asked for.
+
+    None stands for what was not asked for.
+    ``acl``, ``default_acl`` (of a directory) and ``xattrs`` have the forms of `realize.fs.acls` and
+    `realize.fs.xattrs`, and take at most `MAX_EXTRAS_BYTES` together; an empty one says that the file has none.
+    """
+
+    owner: Owner | None = None
+    acl: bytes | None = None
+    default_acl: bytes | None = None
+    xattrs: bytes | None = None
+    numeric: bool = False
+    """Whether numbers count, whatever the names."""
+    lenient: frozenset[Preserve] = frozenset()
+    """What need not be kept if it cannot be."""
+    leaves: frozenset[Preserve] = frozenset()
+    """Of mode and time, what is not carried over."""
+
+    @property
+    def kinds(self) -> frozenset[Preserve]:
+        """What of it was asked for."""
+        given = (
+            (Preserve.OWNER, self.owner),
+            (Preserve.ACL, self.acl),
+            (Preserve.XATTR, self.xattrs),
+        )
+        return frozenset(kind for kind, value in given if value is not None)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        names = 0 if self.owner is None else len(self.owner.user) + len(self.owner.group)
+        return names + sum(len(each or b"") for each in (self.acl, self.default_acl, self.xattrs))
+
+
+@frozen(eq=False, repr=False)
+class FoundExtras(Shown):
+    """What is carried over of a file, directory or symlink, and the version that it was read from."""
+
+    extras: Extras
+    version: Version
