@@ -387,6 +387,25 @@ async def test_mode_and_time_may_stay_behind(place):
     assert (True, 1_000_000_000) == (stat.S_IMODE(time.st_mode) & 0o600 == 0o600, time.st_mtime_ns)
 
 
+@pytest.mark.parametrize("leaves", [{Preserve.MODE}, {Preserve.TIMES}, {Preserve.MODE, Preserve.TIMES}])
+async def test_mode_and_time_of_a_directory_may_stay_behind(place, leaves):
+    """The same for one that is there: it keeps them, also if it is given something else."""
+    (place / "d").mkdir(mode=0o711)
+    os.utime(place / "d", ns=(7, 7))
+    store = await opened(place)
+    extras = Extras(
+        acl=acls.portable(READ_BY_BIN, lambda _: b"", lambda _: b""), numeric=True, leaves=frozenset(leaves)
+    )
+
+    await store.set_directories([Directory(b"d", 0o750, 9, evolve(extras, acl=b""))])
+    plain = os.stat(place / "d")
+    await store.set_directories([Directory(b"d", 0o750, 9, extras)])
+
+    expected = 0o711 if Preserve.MODE in leaves else 0o750, 7 if Preserve.TIMES in leaves else 9
+    assert expected == (stat.S_IMODE(plain.st_mode), plain.st_mtime_ns)
+    assert expected == (stat.S_IMODE(os.stat(place / "d").st_mode), os.stat(place / "d").st_mtime_ns)
+
+
 # Reading.
 
 

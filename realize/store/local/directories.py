@@ -177,23 +177,18 @@ def _try_to_give(fd: int, directory: Directory, extras: Extras) -> None:
 
 def _set(fd: int, directory: Directory) -> None:
     extras = directory.extras
+    leaves: frozenset[Preserve] = frozenset() if extras is None else extras.leaves
+    before = status = os.fstat(fd)
+    mode = _lasting(directory.mode)
     if extras is not None:
-        before = os.fstat(fd)
         _give(fd, directory, extras)
-        if Preserve.MODE in extras.leaves:
-            os.fchmod(fd, stat.S_IMODE(before.st_mode))
-    status, mode = os.fstat(fd), _lasting(directory.mode)
-    if extras is not None and extras.leaves:
-        if Preserve.MODE not in extras.leaves:
-            _set_mode(fd, status, mode)
-        elif directory.mtime_ns is not None:
-            os.utime(fd, ns=(directory.mtime_ns, directory.mtime_ns))
-        return
+        status = os.fstat(fd)
+        mode = stat.S_IMODE(before.st_mode) if Preserve.MODE in leaves else mode
     if directory.mtime_ns is None:
-        _set_mode(fd, status, mode & status.st_mode)
+        _set_mode(fd, status, mode & before.st_mode)
         return
     _set_mode(fd, status, mode)
-    if status.st_mtime_ns != directory.mtime_ns:
+    if status.st_mtime_ns != directory.mtime_ns and Preserve.TIMES not in leaves:
         os.utime(fd, ns=(directory.mtime_ns, directory.mtime_ns))
 
 
