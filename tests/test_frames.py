@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from realize.errors import ProtocolError
 from realize.values import MAX_VALUE_BYTES, Hole
 from realize.wire.boxes import CompressedBox
-from realize.wire.frames import expand, shrink
+from realize.wire.frames import MAX_BLOCKS, expand, shrink
 
 TEXT = b"".join(b"%d: GET /index.html HTTP/1.1 200\n" % number for number in range(4000))[:MAX_VALUE_BYTES]
 FRAME = zstandard.ZstdCompressor(level=1).compress(TEXT)
@@ -35,6 +35,12 @@ def bomb(length, blocks):
     header = b"\x28\xb5\x2f\xfd" + bytes([0b10100000]) + length.to_bytes(4, "little")
     block = (128 << 10) << 3 | 1 << 1
     return header + b"".join((block | (number == blocks - 1)).to_bytes(3, "little") + b"\0" for number in range(blocks))
+
+
+def empty_blocks(count):
+    """A frame of the text, whose only block comes behind so many empty ones."""
+    size = zstandard.frame_header_size(FRAME)
+    return FRAME[:size] + bytes(3 * count) + FRAME[size:]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300) | st.integers(1, 300).map(lambda count: b"line\n" * count)))
@@ -84,12 +90,15 @@ def test_what_is_worth_it(content, sampled, shrinks):
         (FRAME, len(TEXT) - 1, "another length"),
         (streamed(TEXT, 16), len(TEXT), "another length"),
         (streamed(TEXT, 27), len(TEXT), "another length"),
+        (empty_blocks(MAX_BLOCKS - 1), len(TEXT), None),
+        (empty_blocks(MAX_BLOCKS), len(TEXT), "more than 64 blocks"),
         (FRAME + b"\0", len(TEXT), "goes on"),
         (FRAME + FRAME, len(TEXT), "goes on"),
         (FRAME[:-1], len(TEXT), "cut off"),
         (FRAME[:6], len(TEXT), "cannot be expanded"),
         (FRAME[:40] + bytes(40) + FRAME[80:], len(TEXT), "cannot be expanded"),
-        (bomb(MAX_VALUE_BYTES, 1000), MAX_VALUE_BYTES, "cannot be expanded"),
+        (bomb(MAX_VALUE_BYTES, 1000), MAX_VALUE_BYTES, "more than 64 blocks"),
+        (bomb(MAX_VALUE_BYTES, 60), MAX_VALUE_BYTES, "cannot be expanded"),
         (bomb(1 << 27, 1000), 1 << 27, "another length"),
         (bomb(1000, 1), 1000, "cannot be expanded"),
         (frame_of(dict_data=zstandard.ZstdCompressionDict(TEXT[:999], dict_type=0)), len(TEXT), "cannot be expanded"),

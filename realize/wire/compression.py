@@ -129,8 +129,8 @@ class Compression:
             self._speed_bps += (length / max(seconds, 1e-6) - self._speed_bps) / 8
         return frames
 
-    def expand(self, pieces: Sequence[Piece | CompressedBox]) -> Deferred[list[Piece]]:
-        """Return the pieces with the content of those that are compressed; fails with `ProtocolError`."""
+    def expand(self, pieces: list[Piece | CompressedBox]) -> Deferred[list[Piece]]:
+        """Put content in the place of the pieces that are compressed; fails with `ProtocolError`."""
         return self._run("expand", pieces)
 
     def _run(self, what: str, *args: Any, **options: Any) -> Deferred[Any]:

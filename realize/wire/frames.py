@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import zstandard
 
@@ -26,6 +26,9 @@ BOX_BYTES: Final = 32
 
 SAMPLE_BYTES: Final = 4096
 """Bytes by which a long content is judged."""
+
+MAX_BLOCKS: Final = 64
+"""Blocks of a frame from a peer at most: ours has one, and thousands of empty ones take longer than any content."""
 
 _MIN_SAMPLED_BYTES: Final = 4 * SAMPLE_BYTES
 
@@ -71,17 +74,19 @@ def _is_worthwhile(shrunk: int, length: int) -> bool:
     return 16 * shrunk <= 15 * length
 
 
-def expand(pieces: Sequence[Piece | CompressedBox]) -> list[Piece]:
-    """Return the pieces with the content of those that are compressed; raises `ProtocolError`."""
+def expand(pieces: list[Piece | CompressedBox]) -> list[Piece]:
+    """Put content in the place of the pieces that are compressed, and return the list; raises `ProtocolError`.
+
+    Each frame goes before the next one is expanded, so that hardly more memory is taken than was claimed for content.
+    """
     decompressor = (
         _decompressors.pop() if _decompressors else zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     )
-    found = [
-        _content(decompressor, piece.frame, piece.length) if isinstance(piece, CompressedBox) else piece
-        for piece in pieces
-    ]
+    for index, piece in enumerate(pieces):
+        if isinstance(piece, CompressedBox):
+            pieces[index] = _content(decompressor, piece.frame, piece.length)
     _decompressors.append(decompressor)
-    return found
+    return cast("list[Piece]", pieces)
 
 
 def _content(decompressor: zstandard.ZstdDecompressor, frame: bytes, length: int) -> bytes:
@@ -107,12 +112,15 @@ def _check(frame: bytes, length: int) -> None:
     if header.window_size > _MAX_WINDOW_BYTES:
         raise ProtocolError(f"compressed content refers back by {header.window_size} bytes")
     position = zstandard.frame_header_size(frame)
-    last = False
-    while not last:
+    for _ in range(MAX_BLOCKS):
         block = int.from_bytes(frame[position : position + _BLOCK_HEADER_BYTES], "little")
         last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
         position += _BLOCK_HEADER_BYTES + (1 if kind == _KIND_RLE else size)
         if position > len(frame) or kind == _KIND_RESERVED:
             raise ProtocolError("compressed content is cut off")
+        if last:
+            break
+    else:
+        raise ProtocolError(f"compressed content has more than {MAX_BLOCKS} blocks")
     if position + (_CHECKSUM_BYTES if header.has_checksum else 0) != len(frame):
         raise ProtocolError("compressed content goes on behind its frame")

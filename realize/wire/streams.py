@@ -527,7 +527,7 @@ class InboundStream:
         self._views.clear()
         self._pieces.clear()
         self._fragments.clear()
-        self._held = 0
+        self._held = self._compressed = 0
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.errback(self._error)
