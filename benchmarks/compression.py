@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--before", type=Path)
     parser.add_argument("--no-rsync", action="store_true")
     arguments = parser.parse_args()
+    if (arguments.mib << 20) % BLOCK_BYTES:
+        parser.error(f"--mib is a multiple of {BLOCK_BYTES >> 20}")
     print_machine()
     tools: dict[str, Callable[[Path, str, str, int], Ran]] = {}
     if arguments.before is not None:
