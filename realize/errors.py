@@ -248,7 +248,7 @@ def next_step(error: RealizeError, location: str) -> str:
 
 def mending(location: str) -> str:
     """The advice to let ``realize check`` find out what is wrong with a location."""
-    return f"`realize check {location}` tells what to mend"
+    return f"`realize check {location}` says what to fix"
 
 
 def ignore_expected(failure: Failure) -> None:

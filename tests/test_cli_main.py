@@ -234,7 +234,7 @@ def test_options_before_the_name_of_a_command_move_nothing(word: str, tmp_path: 
     done = realize("--quiet", word, "a", "b", home=tmp_path)
 
     assert 2 == done.returncode
-    assert f"realize {word} OPTIONS ...; a directory called {word} is written ./{word}" in done.stderr
+    assert f"realize {word} OPTIONS ...; for a directory called {word}, write ./{word}" in done.stderr
     assert (tmp_path / "a" / "file").exists()
     assert not (tmp_path / "b").exists()
 

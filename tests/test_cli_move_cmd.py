@@ -159,8 +159,8 @@ def test_what_is_carried_over_is_a_list(calls: list[Call], words: list[str], kep
         (["--preserve="], "expected some of mode"),
         (["--preserve=none,owner"], "'none': expected"),
         (["--preserve=owner", "--no-preserve"], "give one of the two"),
-        (["--preserve=mode", "--numeric-ids"], "--numeric-ids is for --preserve with owner or acl"),
-        (["--numeric-ids"], "--numeric-ids is for --preserve with owner or acl"),
+        (["--preserve=mode", "--numeric-ids"], "--numeric-ids needs --preserve with owner or acl"),
+        (["--numeric-ids"], "--numeric-ids needs --preserve with owner or acl"),
     ],
 )
 def test_lists_that_make_no_sense(calls: list[Call], words: list[str], sentence: str) -> None:
@@ -204,7 +204,7 @@ def test_sizes_may_have_units(calls: list[Call]) -> None:
     invoke("--min-size", "1.5k", "--max-size", "2MB", "a", "b")
 
     assert 2 == refused.exit_code
-    assert "no file has such a size" in refused.output
+    assert "so no file would match" in refused.output
     assert [selection([], min_size=1536, max_size=2_000_000)] == [call[3].selection for call in calls]
 
 

@@ -57,7 +57,7 @@ def test_a_right_that_is_missing_comes_with_the_next_step() -> None:
 
     assert (
         "error: destination hostb:9771::inbox: this peer may not write in inbox "
-        "(`realize check hostb:9771::inbox` tells what to mend)" == line
+        "(`realize check hostb:9771::inbox` says what to fix)" == line
     )
 
 
@@ -70,7 +70,7 @@ def test_what_is_tried_in_vain_comes_with_the_next_step() -> None:
     early, late = (wording().note(Retrying(error, 20.0, text)) for text in ("", advice(error, places)))
 
     assert f"retrying in 20.0 s: {error}" == early
-    assert f"{early} (`realize check hostb:9771::inbox` tells what to mend)" == late
+    assert f"{early} (`realize check hostb:9771::inbox` says what to fix)" == late
     assert "" == advice(ConnectionFailed("lost"), places)
 
 

@@ -1006,7 +1006,7 @@ def test_a_dry_run_fails_for_want_of_a_right(end, method):
 
     trial = Trial(source, destination, dry_run=True)
 
-    assert f"{end}: you may not (`realize check {end.split()[1]}` tells what to mend)" == str(trial.finish())
+    assert f"{end}: you may not (`realize check {end.split()[1]}` says what to fix)" == str(trial.finish())
     assert [] == trial.of(Planned)
 
 

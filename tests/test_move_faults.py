@@ -375,7 +375,7 @@ def test_without_the_right_to_write_nothing_is_read():
 
         assert (
             AccessDenied,
-            "destination dst: this peer may not write in inbox (`realize check dst` tells what to mend)",
+            "destination dst: this peer may not write in inbox (`realize check dst` says what to fix)",
         ) == (type(error), str(error))
         assert files == contents(source)
 

@@ -60,21 +60,28 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
 
-_HELP = """Move files between machines: copy, verify, make durable, and only then remove the original.
+_HELP = """Move files between machines: copy a file, verify it, write it to stable storage, then remove the original.
 
 \b
 realize [OPTIONS] SRC... DST    is short for
 realize move [OPTIONS] SRC... DST
 
-A location is a local path, hostb::inbox/below, hostb:9771::inbox or realize://hostb:9771/inbox/below.
+SRC and DST are local paths, or PEER::DIR/PATH: DIR is a directory that the daemon at PEER serves. PEER is a name from
+the configuration, or HOST or HOST:PORT. realize://HOST:PORT/DIR/PATH means the same.
 """
 
 _EXIT_CODES = "\n".join(f"  {code:<3} {code.meaning}" for code in ExitCode)
 _EPILOG = f"""\b
+Examples:
+  realize check nas::inbox            test the connection and the rights
+  realize /store/camera nas::inbox    move files to a daemon
+  realize status nas                  see what that daemon is doing
+
+\b
 Exit codes:
 {_EXIT_CODES}
 
-`realize COMMAND --help` shows the options of a command; README.md and docs/usage.md of the sources say more.
+`realize COMMAND --help` shows the options of a command. README.md and docs/usage.md in the sources say more.
 """
 
 

@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 class MetricsOptions(Shown):
     """Where metrics are to go, as the command line says it; `metrics_targets` judges it."""
 
-    addr: str | None = option(otherwise=None, metavar="HOST:PORT", help="Serve metrics there while the run goes on.")
+    addr: str | None = option(otherwise=None, metavar="HOST:PORT", help="Serve metrics at this address during the run.")
     pushgateway: str | None = option(
         otherwise=None,
         metavar="URL",
         envvar="REALIZE_METRICS_PUSHGATEWAY",
-        help="Push metrics to this Prometheus Pushgateway at the end, at the start, and every 15 s between"
+        help="Push metrics to this Prometheus Pushgateway: at the start, every 15 s, and at the end"
         "  [environment: REALIZE_METRICS_PUSHGATEWAY]",
     )
     textfile: str | None = option(
-        otherwise=None, metavar="FILE", help="Write metrics for node_exporter to this file at the end."
+        otherwise=None,
+        metavar="FILE",
+        help="At the end, write metrics to this file for the textfile collector of node_exporter.",
     )
     job: str | None = option(
         otherwise=None,
         metavar="NAME",
-        help=f"The job of the group pushed to, and the task of the textfile  [default: {JOB}]",
+        help=f"Push as this job; in a textfile, the label task  [default: {JOB}]",
     )
     instance: str | None = option(
-        otherwise=None, metavar="NAME", help="The instance of the group pushed to  [default: the host name]"
+        otherwise=None, metavar="NAME", help="Push as this instance  [default: the host name]"
     )
 
 
 def metrics_targets(ctx: click.Context, given: MetricsOptions) -> MetricsTargets:
     """What the options ask for; `click.UsageError` if it makes no sense, or cannot come to a good end."""
     if given.instance is not None and given.pushgateway is None:
-        raise click.UsageError("--metrics-instance is for --metrics-pushgateway, which is not given", ctx)
+        raise click.UsageError("--metrics-instance needs --metrics-pushgateway", ctx)
     if given.job is not None and given.pushgateway is None and given.textfile is None:
-        raise click.UsageError(
-            "--metrics-job is for --metrics-pushgateway or --metrics-textfile; neither is given", ctx
-        )
+        raise click.UsageError("--metrics-job needs --metrics-pushgateway or --metrics-textfile", ctx)
     job = JOB if given.job is None else given.job
     if given.textfile is not None:
         _check_file(ctx, given.textfile, job)
@@ -95,6 +95,6 @@ def _check_file(ctx: click.Context, file: str, job: str) -> None:
         raise click.UsageError(f"--metrics-textfile {shown}: {display_text(folder)} is not a directory", ctx)
     if os.path.lexists(file) and not os.path.isfile(file):
         what = "a directory" if os.path.isdir(file) else "no regular file"
-        raise click.UsageError(f"--metrics-textfile {shown}: it is {what}, and would be replaced by a file", ctx)
+        raise click.UsageError(f"--metrics-textfile {shown}: it is {what}, and must not be replaced", ctx)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise click.UsageError(f"--metrics-textfile {shown}: no file can be written in {display_text(folder)}", ctx)
+        raise click.UsageError(f"--metrics-textfile {shown}: cannot write to the directory {display_text(folder)}", ctx)

@@ -93,15 +93,15 @@ class Access(Shown):
     config: str | None = option(
         otherwise=None,
         metavar="FILE",
-        help="The configuration  [default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
+        help="Read this configuration file  [default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
     )
     key: str | None = option(
         otherwise=None,
         metavar="FILE",
-        help="Our private key  [default: the one that the configuration names; environment: REALIZE_KEY]",
+        help="Use the private key in FILE  [default: the one that the configuration names; environment: REALIZE_KEY]",
     )
     peer_key: str | None = option(
-        otherwise=None, metavar="KEY|FILE", help="The public key of a peer that the configuration does not name."
+        otherwise=None, metavar="KEY|FILE", help="Expect this public key of a peer that is not in the configuration."
     )
 
 
@@ -114,19 +114,19 @@ class LogOptions(Shown):
         metavar="LEVEL",
         multiple=True,
         callback=levels,
-        help="Log error, warning, info or debug; also for a part of the program: info,wire=debug  "
-        "[default: nothing but faults, info to a file]",
+        help="Log records of this level and above: error, warning, info or debug; info,wire=debug adds a level for "
+        "one component  [default: only bugs of Realize on stderr, info in a file]",
     )
     format: str | None = option(
         otherwise=None,
         type=click.Choice(FORMATS),
-        help="The form of the log  [default: auto: console on a terminal, systemd in the journal, else json]",
+        help="Format of the log  [default: auto: console on a terminal, systemd in the journal, else json]",
     )
     file: str | None = option(
         otherwise=None,
         metavar="FILE",
         type=click.Path(dir_okay=False, resolve_path=True),
-        help="Log to this file instead of stderr; SIGUSR1 opens it anew.",
+        help="Log to this file instead of stderr; SIGUSR1 reopens it.",
     )
 
     @property

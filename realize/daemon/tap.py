@@ -43,20 +43,31 @@ class Options(usage.Options):
         "[--log-level LEVEL] [--log-format FORMAT] [--log-file FILE]"
     )
     longdesc = (
-        "Serves directories to the peers that the configuration names. `realize reload` or SIGHUP makes it read the "
-        "configuration again."
+        "Serve directories to the peers that the configuration names, and run its standing moves. `realize reload` or "
+        "SIGHUP makes the daemon reread the configuration. "
+        "Example: twistd --nodaemon --pidfile= realized --config /etc/realize/realized.toml"
     )
     optParameters: ClassVar[list[Any]] = [
-        ["config", "c", DAEMON_CONFIG, "The configuration file (TOML)."],
-        ["metrics-addr", None, None, "Where to serve metrics, such as 9772 or 0.0.0.0:9772 [default: the file's]."],
-        ["drain", None, None, "How long a stopping daemon lets what runs finish, such as 10s [default: the file's]."],
-        ["log-level", None, None, "What is logged, such as info or info,wire=debug [default: the file's, or info]."],
-        ["log-format", None, None, f"How: {', '.join(FORMATS)} [default: the file's, or auto]."],
-        ["log-file", None, None, "Where, instead of stderr; SIGUSR1 opens it anew [default: the file's]."],
+        ["config", "c", DAEMON_CONFIG, "Read this configuration file (TOML)."],
+        ["metrics-addr", None, None, "Serve metrics here, such as 9772 or 0.0.0.0:9772 [default: as configured]."],
+        [
+            "drain",
+            None,
+            None,
+            "When stopping, let current transfers go on for this long, such as 10s [default: as configured].",
+        ],
+        [
+            "log-level",
+            None,
+            None,
+            "Log this level and above, such as info or info,wire=debug [default: as configured, or info].",
+        ],
+        ["log-format", None, None, f"Format of the log: {', '.join(FORMATS)} [default: as configured, or auto]."],
+        ["log-file", None, None, "Log to this file instead of stderr; SIGUSR1 reopens it [default: as configured]."],
     ]
 
     optFlags: ClassVar[list[Any]] = [
-        ["check-config", None, "Say what is wrong with the configuration, or what it would do, and start nothing."],
+        ["check-config", None, "Print what is wrong with the configuration, or what it would do, and start nothing."],
     ]
 
     config: Config

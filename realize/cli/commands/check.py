@@ -1,17 +1,25 @@
-"""The command `check`: whether a peer can be moved to and from, and what to mend if not."""
+"""The command `check`: whether a peer can be moved to and from, and what to fix if not."""
 
 from __future__ import annotations
 
 import click
 
 from realize.cli.commands.summaries import SUMMARIES
+from realize.cli.help_sections import CommandWithSections, examples
 from realize.cli.options import Access, LogOptions, remote_options
 
 
-@click.command("check", short_help=SUMMARIES["check"])
+@click.command(
+    "check",
+    cls=CommandWithSections,
+    short_help=SUMMARIES["check"],
+    epilog=examples(
+        "realize check nas::inbox",
+    ),
+)
 @click.argument("target", metavar="PEER[::DIR]")
 @remote_options
-@click.option("--json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", is_flag=True, help="Print JSON, one object per line.")
 def check(
     target: str,
     *,
@@ -19,10 +27,12 @@ def check(
     log: LogOptions,
     json: bool,
 ) -> int:
-    """Try everything that a move to or from PEER needs, a line for each step, and say what to mend.
+    """Test everything that a move to or from PEER needs. Print a line for each step, and say what to fix.
 
-    With DIR also the rights there, the clock, the space, and whether a file can be made durable; it is removed again.
-    Each step takes at most 10 seconds, nothing is tried twice, and nothing is left behind on the other side.
+    PEER is a name from the configuration, or HOST or HOST:PORT. DIR is a directory that the daemon there serves; with
+    it, `check` also tests the rights, the clock, the free space, and whether a trial file can be written durably.
+
+    Each step takes at most 10 seconds. Nothing is left behind on the other side: the trial file is removed again.
     The exit code is 0, or 3 if a step failed.
     """
     from realize.cli.commands.check_run import run_check

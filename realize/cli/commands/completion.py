@@ -10,18 +10,19 @@ from realize.cli.commands.summaries import SUMMARIES
 
 _SHELL_NAMES: Final = ("bash", "zsh", "fish")
 
-_COMPLETION_HELP: Final = """Print a script that makes a shell complete the command lines of `realize`.
+_COMPLETION_HELP: Final = """Print a script with which a shell completes the command lines of `realize`.
 
-It completes commands, options, also those of `realize SRC... DST`, and what may follow: files of this machine,
-and peers, their directories and standing moves as the configurations name them.
+It completes commands and options, files of this machine, and the peers, directories and standing moves that the
+configurations name.
 
 \b
+Examples:
 bash    realize completion bash > ~/.local/share/bash-completion/completions/realize
         (with the package bash-completion; else: echo 'source <(realize completion bash)' >> ~/.bashrc)
 zsh     realize completion zsh > DIRECTORY/_realize, a directory of $fpath
 fish    realize completion fish > ~/.config/fish/completions/realize.fish
 
-After an upgrade, print it anew: it names the options that there were.
+Print it again after each upgrade: it lists the options of the installed version.
 """
 
 

@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING
 import click
 
 from realize.cli.commands.summaries import SUMMARIES
+from realize.cli.help_sections import CommandWithSections, examples
 
 if TYPE_CHECKING:
     from realize.keys import PublicKey
 
 
-@click.command("keygen", short_help=SUMMARIES["keygen"])
+@click.command(
+    "keygen",
+    cls=CommandWithSections,
+    short_help=SUMMARIES["keygen"],
+    epilog=examples(
+        "realize keygen                 once on each machine",
+        "realize keygen --show          print the lines to paste again",
+    ),
+)
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("--show", is_flag=True, help="Print the same for the key that is in FILE, and make none.")
+@click.option("--show", is_flag=True, help="Print these lines for the existing key in FILE, and make no new one.")
 def keygen(file: str | None, *, show: bool) -> None:
-    """Make the identity of this machine: an ed25519 key in FILE.
+    """Make an ed25519 key for this machine, and write the private key to FILE.
 
-    FILE gets mode 0600, and an existing file is never overwritten.  [default: REALIZE_KEY, or
-    ~/.config/realize/realize.key]
-    On stdout: the public key, and the lines that configurations on other machines need, ready to paste.
+    It prints the public key, and the lines to paste into the configurations of other machines. FILE gets mode 0600; an
+    existing file is never overwritten.  [default: REALIZE_KEY, or ~/.config/realize/realize.key]
     """
     from realize.errors import UsageError
     from realize.keys import generate_identity, load_identity, write_identity

@@ -5,13 +5,21 @@ from __future__ import annotations
 import click
 
 from realize.cli.commands.summaries import SUMMARIES
+from realize.cli.help_sections import CommandWithSections, examples
 from realize.cli.options import Access, LogOptions, remote_options
 
 
-@click.command("ls", short_help=SUMMARIES["ls"])
+@click.command(
+    "ls",
+    cls=CommandWithSections,
+    short_help=SUMMARIES["ls"],
+    epilog=examples(
+        "realize ls nas::inbox/images",
+    ),
+)
 @click.argument("location")
 @remote_options
-@click.option("--json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", is_flag=True, help="Print JSON, one object per line.")
 def ls(
     location: str,
     *,
@@ -19,9 +27,11 @@ def ls(
     log: LogOptions,
     json: bool,
 ) -> int:
-    """List the files at LOCATION: size, modification time, state (final or partial), path.
+    """List the files at LOCATION: size, modification time, state (final or partial) and path.
 
-    The size of a partial is how much of the file is there.
+    LOCATION is a local path, or PEER::DIR/PATH: DIR is a directory that the daemon at PEER serves.
+
+    A partial is a file that has not arrived completely; its size is how much of it is there.
     """
     from realize.cli.commands.ls_run import run_ls
 

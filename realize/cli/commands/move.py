@@ -10,6 +10,7 @@ import click
 from attrs import frozen
 
 from realize.cli.commands.summaries import NOT_SOURCES_KEY, SUMMARIES
+from realize.cli.help_sections import CommandWithSections, examples
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.option_fields import argument, collects, group, option
 from realize.cli.options import Access, LogOptions, age, duration, preserve, rate_by_time, size, time_limit
@@ -29,7 +30,7 @@ PRUNE_AGE: Final = "1h"
 _RULE_OPTIONS: Final = ("include", "exclude", "filter_from")
 
 
-class MoveCommand(click.Command):
+class MoveCommand(CommandWithSections):
     """A command that remembers in which order its different filter options were given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -66,124 +67,134 @@ class MoveArguments:
     log: LogOptions = group(LogOptions, "log_")
     on_conflict: str | None = option(
         type=click.Choice(["rename", "replace", "skip", "fail"]),
-        help="What to do if the destination has another file of that name: keep both, the newcomer under a numbered "
-        "name (app.1.log), replace it atomically, leave both alone, or count it as a failure  [default: rename]",
+        help="What to do if the destination has a different file of the same name: keep both and give the new one a "
+        "numbered name (app.1.log), replace the old one atomically, skip the new one, or report a failure  "
+        "[default: rename]",
     )
     backup_dir: str | None = option(
         metavar="DIR",
-        help="Where what --on-conflict replace replaces goes: a directory inside DST, relative to it, which no move "
-        "takes for data.",
+        help="Keep the files that --on-conflict replace replaces, in this directory. It is relative to DST and inside "
+        "it; no move takes files from there.",
     )
     include: tuple[str, ...] = option(
         metavar="GLOB",
         multiple=True,
-        help="Take files that match this gitignore pattern; the last of these options that matches decides.",
+        help="Move files that match this gitignore pattern. If several patterns match a file, the last one decides.",
     )
-    exclude: tuple[str, ...] = option(metavar="GLOB", multiple=True, help="Leave out what matches.")
+    exclude: tuple[str, ...] = option(
+        metavar="GLOB", multiple=True, help="Skip files that match this gitignore pattern."
+    )
     filter_from: tuple[str, ...] = option(
-        metavar="FILE", multiple=True, help="Leave out what this gitignore file says ('!' takes in)."
+        metavar="FILE",
+        multiple=True,
+        help="Skip files that the patterns in this gitignore file match; '!' includes them again.",
     )
     min_age: float = option(
         metavar="DUR",
         callback=duration,
         default="0s",
-        help="Leave alone what was modified less than this ago.",
+        help="Skip files that were modified less than this ago, such as 5m: somebody may still write to them.",
     )
     min_size: int | None = option(
-        metavar="SIZE", callback=size, help="Leave alone what is smaller: bytes, or 512k, 1.5MiB, 20MB."
+        metavar="SIZE", callback=size, help="Skip files smaller than this: bytes, or 512k, 1.5MiB, 20MB."
     )
-    max_size: int | None = option(metavar="SIZE", callback=size, help="Leave alone what is larger.")
+    max_size: int | None = option(metavar="SIZE", callback=size, help="Skip files larger than this.")
     files_from: str | None = option(
-        metavar="FILE", help="Take only the files named in FILE, relative to SRC, one on a line; '-' is standard input."
+        metavar="FILE",
+        help="Move only the files that FILE lists, one per line, relative to SRC; '-' is standard input.",
     )
-    from0: bool = option("-0", "--from0", is_flag=True, help="A NUL byte ends each name in --files-from.")
+    from0: bool = option(
+        "-0", "--from0", is_flag=True, help="Names in --files-from end with a NUL byte, not a newline."
+    )
     one_file_system: bool = option(
-        "-x", "--one-file-system", is_flag=True, help="Enter no directory that is on another file system than SRC."
+        "-x", "--one-file-system", is_flag=True, help="Skip directories that are on another file system than SRC."
     )
     order: str | None = option(
         type=click.Choice(["newest", "oldest", "largest", "smallest"]),
-        help="Which files of a SRC go first; it is listed to its end before.",
+        help="Move these files of each SRC first. The whole SRC is listed before its first file moves.",
     )
     max_transfer: int | None = option(
-        metavar="SIZE", callback=size, help="End in order once so much content was sent; exit code 11."
+        metavar="SIZE", callback=size, help="Stop cleanly after sending this many bytes of content; exit code 11."
     )
     throttle: RateTimetable | int | str | None = option(
         metavar="RATE",
         callback=rate_by_time,
-        help="Send, and be sent to, at most so many bytes per second: 512k, 1.5MiB/s, unlimited, "
+        help="Limit sending and receiving, each to this many bytes per second: 512k, 1.5MiB/s, unlimited, "
         'or by the time of day: "08:00,512k 18:00,unlimited".',
     )
     throttle_up: RateTimetable | int | str | None = option(
-        metavar="RATE", callback=rate_by_time, help="The same for what this machine sends."
+        metavar="RATE", callback=rate_by_time, help="Limit only what this machine sends."
     )
     throttle_down: RateTimetable | int | str | None = option(
-        metavar="RATE", callback=rate_by_time, help="The same for what reaches it."
+        metavar="RATE", callback=rate_by_time, help="Limit only what this machine receives."
     )
     compress: str | None = option(
         type=click.Choice(["auto", "always", "never"]),
-        help="Compress content on its way, both ways: where the line is slower than that and as long as it shrinks, on "
-        "every line, or not at all  [default: as the configuration says, or auto]",
+        help="Compress content in both directions: only if the line is slower than compressing and the content shrinks "
+        "(auto), always, or never  [default: as the configuration says, or auto]",
     )
     max_duration: float | None = option(
         metavar="DUR",
         callback=time_limit,
-        help="End in order after this time, connecting and retrying included; exit code 11.",
+        help="Stop cleanly after this time, which includes connecting and retrying; exit code 11.",
     )
     grace: float = option(
         metavar="DUR",
         callback=duration,
         default="0s",
         show_default=True,
-        help="How long files under way may still take after --max-duration.",
+        help="After --max-duration, let files in transfer go on for this long.",
     )
-    no_retry: bool = option(is_flag=True, help="Fail at the first lost connection instead of coming back.")
-    dry_run: bool = option(is_flag=True, help="Say on stdout what would be done; touch nothing on either side.")
+    no_retry: bool = option(is_flag=True, help="Fail when the connection is lost, instead of reconnecting.")
+    dry_run: bool = option(is_flag=True, help="Print what would be done, and change nothing on either side.")
     jobs: int = option(
         metavar="N",
         type=click.IntRange(1, 32),
         default=4,
         show_default=True,
-        help="Large files in flight; small ones travel in batches besides.",
+        help="Transfer this many large files at a time. Small files travel in batches beside them.",
     )
     preserve: frozenset[Preserve] | None = option(
         metavar="LIST",
         callback=preserve,
-        help="What to carry over besides the content, of directories too: some of mode, times, owner, acl, xattr, "
-        "hardlinks, or all, or none. A file of which that cannot be kept stays  [default: mode,times]",
+        help="Preserve these attributes of files and directories: a list of mode, times, owner, acl, xattr and "
+        "hardlinks, or all, or none. A file stays at the source if they cannot be kept  [default: mode,times]",
     )
     no_preserve: bool = option(is_flag=True, help="The same as --preserve=none.")
     numeric_ids: bool = option(
-        is_flag=True, help="Carry owners and groups over by number, not by name, with --preserve owner or acl."
+        is_flag=True, help="With --preserve owner or acl: identify owners and groups by number, not by name."
     )
     best_effort: bool = option(
-        is_flag=True, help="Move files even if something of --preserve cannot be kept; say so once for each kind."
+        is_flag=True, help="Move files even if some attributes cannot be kept, and say so once for each kind."
     )
     links: bool = option(
         is_flag=True,
-        help="Move symlinks as they are, if their targets stay inside DST or the daemon there allows others; "
-        "without it they stay.",
+        help="Move symlinks too, as they are. Their targets must stay inside DST, unless the daemon there allows "
+        "others.",
     )
     manifest: str | None = option(
         metavar="FILE",
-        help="Append a JSON line for each file that arrived, durable before its source is removed, and one for "
-        "each that was removed.",
+        help="Append a JSON line to FILE for each file that arrived, and one for each source that was removed. The "
+        "first line is on disk before the source is removed.",
     )
     trust_source: bool = option(
         is_flag=True,
-        help="Compare with all that the destination holds, not only with what came from the same peer: saves "
-        "sending it, and lets the source find out what it is.",
+        help="Compare with every file at the destination, not only with those that came from the same peer. This "
+        "saves sending content that is there, but lets the source find out what is in those files.",
     )
     metrics: MetricsOptions = group(MetricsOptions, "metrics_")
-    progress: bool | None = option("--progress/--no-progress", default=None, help="Draw bars  [default: on a terminal]")
-    quiet: bool = option(is_flag=True, help="Say nothing but errors.")
-    json: bool = option(is_flag=True, help="Write one JSON object a line to stdout.")
-    verbose: bool = option("-v", "--verbose", is_flag=True, help="One line for each file.")
+    progress: bool | None = option(
+        "--progress/--no-progress", default=None, help="Show progress bars  [default: on a terminal]"
+    )
+    quiet: bool = option(is_flag=True, help="Print only errors.")
+    json: bool = option(is_flag=True, help="Print JSON, one object per line.")
+    verbose: bool = option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
     prune_dirs: float | None = option(
         PRUNE_DIRS,
         otherwise=None,
         metavar="[=AGE]",
         callback=age,
-        help="At the end, remove directories below SRC that are empty and have not changed for this long "
+        help="At the end, remove directories below SRC that are empty and have not changed for AGE "
         f"[{PRUNE_AGE} if AGE is left out].",
     )
 
@@ -201,8 +212,8 @@ class MoveArguments:
         """Raise `click.UsageError` if what is asked for makes no sense together."""
         if self.locations and (word := self.locations[0]) in ctx.meta.get(NOT_SOURCES_KEY, ()):
             raise click.UsageError(
-                f"options stand behind the name of a command: realize {word} OPTIONS ...; "
-                f"a directory called {word} is written ./{word}",
+                f"options come after the name of a command: realize {word} OPTIONS ...; "
+                f"for a directory called {word}, write ./{word}",
                 ctx,
             )
         if len(self.locations) < 2:
@@ -211,44 +222,68 @@ class MoveArguments:
             raise click.UsageError("--progress, --quiet and --json exclude each other, --quiet and --verbose too", ctx)
         if self.throttle is not None and (self.throttle_up is not None or self.throttle_down is not None):
             raise click.UsageError(
-                "--throttle is for both directions; give it, or --throttle-up and --throttle-down", ctx
+                "--throttle limits both directions; give either --throttle, or --throttle-up and --throttle-down", ctx
             )
         if self.max_transfer == 0:
-            raise click.UsageError("--max-transfer is more than nothing; --dry-run sends nothing", ctx)
+            raise click.UsageError("--max-transfer must be more than 0; to send nothing, use --dry-run", ctx)
         if self.files_from is not None and len(self.locations) > 2:
-            raise click.UsageError("--files-from is for one SRC, which its names are relative to", ctx)
+            raise click.UsageError("--files-from needs exactly one SRC: its names are relative to that", ctx)
         if self.from0 and self.files_from is None:
-            raise click.UsageError("--from0 is for the names of --files-from, which is not given", ctx)
+            raise click.UsageError("--from0 needs --files-from", ctx)
         if self.max_size is not None and (self.min_size or 0) > self.max_size:
-            raise click.UsageError("--min-size is more than --max-size: no file has such a size", ctx)
+            raise click.UsageError("--min-size is larger than --max-size, so no file would match", ctx)
         if self.grace and self.max_duration is None:
-            raise click.UsageError("--grace is for what happens after --max-duration, which is not given", ctx)
+            raise click.UsageError("--grace needs --max-duration", ctx)
         if self.manifest is not None and self.dry_run:
-            raise click.UsageError("--manifest is for what is moved, and --dry-run moves nothing", ctx)
+            raise click.UsageError("--manifest and --dry-run exclude each other: a dry run moves nothing", ctx)
         if self.preserve is not None and self.no_preserve:
             raise click.UsageError("--no-preserve is --preserve=none; give one of the two", ctx)
         if self.numeric_ids and {"owner", "acl"}.isdisjoint(each.value for each in self.preserve or ()):
-            raise click.UsageError("--numeric-ids is for --preserve with owner or acl", ctx)
+            raise click.UsageError("--numeric-ids needs --preserve with owner or acl", ctx)
         if self.backup_dir is not None and self.on_conflict != "replace":
-            raise click.UsageError("--backup-dir is for what --on-conflict replace replaces", ctx)
+            raise click.UsageError("--backup-dir needs --on-conflict replace", ctx)
 
 
-@click.command("move", cls=MoveCommand, short_help=SUMMARIES["move"])
+@click.command(
+    "move",
+    cls=MoveCommand,
+    short_help=SUMMARIES["move"],
+    epilog=examples(
+        "realize /store/camera nas::inbox                            from here to a daemon",
+        "realize nas::outbox /store/here                             from a daemon to here",
+        "realize --dry-run /store/camera nas::inbox                  what would be done?",
+        "realize --min-age 5m --exclude '*.tmp' /store nas::inbox    only finished files",
+    ),
+)
 @collects(MoveArguments, "asked")
 @click.pass_context
 def move(ctx: click.Context, /, asked: MoveArguments) -> int:
-    """Move the files in SRC to DST: copied, verified, durable there, then removed here.
+    """Move the files in SRC to DST.
 
-    A directory as SRC stands for what is in it; a file lands in DST under its own name.
+    Each file is copied, verified and written to stable storage at DST. Only then is its source removed.
+
+    SRC and DST are local paths, or PEER::DIR/PATH: DIR is a directory that the daemon at PEER serves, and PEER is a
+    name from the configuration, or HOST or HOST:PORT.
+
+    If SRC is a directory, the files in it are moved, not the directory itself. If SRC is a file, it gets the same name
+    in DST.
     """
     return _run(ctx, asked, remove=True)
 
 
-@click.command("copy", cls=MoveCommand, short_help=SUMMARIES["copy"])
+@click.command(
+    "copy",
+    cls=MoveCommand,
+    short_help=SUMMARIES["copy"],
+    epilog=examples("realize copy /store/a.iso nas::inbox/images"),
+)
 @collects(MoveArguments, "asked", without={"prune_dirs"})
 @click.pass_context
 def copy(ctx: click.Context, /, asked: MoveArguments) -> int:
-    """Do the same as `move`, but leave the sources as they are."""
+    """Copy the files in SRC to DST, and keep the sources.
+
+    SRC, DST and the options mean the same as for `realize move`.
+    """
     return _run(ctx, asked, remove=False)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from realize.cli.commands.summaries import SUMMARIES
+from realize.cli.help_sections import CommandWithSections
 from realize.cli.options import Access, LogOptions, remote_options
 from realize.errors import UsageError
 
@@ -16,25 +17,26 @@ STEERING: Final = ("run", "pause", "resume")
 _WAYS_TO_CALL: Final = "realize moves [list] [PEER], or realize moves show|run|pause|resume NAME [PEER]"
 
 
-_MOVES_HELP: Final = """List the standing moves of a daemon, show all about one, or run, pause or resume one.
+_MOVES_HELP: Final = """List the standing moves of a daemon, show one in detail, or run, pause or resume one.
 
-PEER is a name of the configuration, or an address such as hostb:9771; this machine must have admin = true there.
-Without PEER it is the daemon of this machine, for its own user and for root.
-A peer that is called like one of these words is named by `list PEER`.
+PEER is a name from the configuration, or HOST or HOST:PORT; the daemon there must have admin = true for this machine.
+Without PEER, ask the daemon on this machine; only root and the user of the daemon may do that.
+If a peer is called list, show, run, pause or resume, write `list PEER`.
 
 \b
-realize moves                what it moves, what waits, and what went wrong
-realize moves show NAME      all about one move
-realize moves run NAME       begin a run now, not at its time or at the next attempt
-realize moves pause NAME     end its run in order, and begin no other one, also after a restart
-realize moves resume NAME    go on as configured
+Examples:
+  realize moves                list them: what waits, what was moved, what went wrong
+  realize moves show NAME      show one in detail
+  realize moves run NAME       start a run now
+  realize moves pause NAME     stop its run cleanly, and start no other, even after a restart
+  realize moves resume NAME    end the pause
 """
 
 
-@click.command("moves", help=_MOVES_HELP, short_help=SUMMARIES["moves"])
+@click.command("moves", cls=CommandWithSections, help=_MOVES_HELP, short_help=SUMMARIES["moves"])
 @click.argument("words", nargs=-1, metavar="[list] [PEER] | show|run|pause|resume NAME [PEER]")
 @remote_options
-@click.option("--json", is_flag=True, help="Write one JSON object.")
+@click.option("--json", is_flag=True, help="Print one JSON object.")
 def moves(words: tuple[str, ...], *, access: Access, log: LogOptions, json: bool) -> int:
     """Say what to do, and do it."""
     from realize.cli.commands.moves_run import run_moves

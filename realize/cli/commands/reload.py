@@ -5,24 +5,32 @@ from __future__ import annotations
 import click
 
 from realize.cli.commands.summaries import SUMMARIES
+from realize.cli.help_sections import CommandWithSections, examples
 from realize.cli.option_fields import collects
 from realize.cli.options import Access, LogOptions
 
 
-@click.command("reload", short_help=SUMMARIES["reload"])
+@click.command(
+    "reload",
+    cls=CommandWithSections,
+    short_help=SUMMARIES["reload"],
+    epilog=examples(
+        "realize reload",
+    ),
+)
 @click.option(
     "--config",
     metavar="FILE",
-    help="The configuration that says where the control socket is, if that is not at its usual place  "
+    help="Find the control socket where this configuration says, if it is not at its usual place  "
     "[default: ~/.config/realize/realize.toml; environment: REALIZE_CONFIG]",
 )
 @collects(LogOptions, "log", prefix="log_")
-@click.option("--json", is_flag=True, help="Write one JSON object.")
+@click.option("--json", is_flag=True, help="Print one JSON object.")
 def reload(*, config: str | None, log: LogOptions, json: bool) -> int:
-    """Have the daemon of this machine read its configuration again; for its own user and for root.
+    """Make the daemon on this machine reread its configuration. Only root and the user of the daemon may do that.
 
-    What has changed is printed, and what needs a restart. If the configuration is wrong, the former one stays in force,
-    and the exit code is 2.
+    It prints what has changed, and which changes need a restart. If the new configuration is wrong, the daemon keeps
+    the old one, and the exit code is 2.
     """
     from realize.cli.commands.reload_run import run_reload
 

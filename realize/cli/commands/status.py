@@ -5,13 +5,22 @@ from __future__ import annotations
 import click
 
 from realize.cli.commands.summaries import SUMMARIES
+from realize.cli.help_sections import CommandWithSections, examples
 from realize.cli.options import Access, LogOptions, remote_options
 
 
-@click.command("status", short_help=SUMMARIES["status"])
+@click.command(
+    "status",
+    cls=CommandWithSections,
+    short_help=SUMMARIES["status"],
+    epilog=examples(
+        "realize status                 the daemon on this machine",
+        "realize status nas",
+    ),
+)
 @click.argument("peer", required=False)
 @remote_options
-@click.option("--json", is_flag=True, help="Write one JSON object.")
+@click.option("--json", is_flag=True, help="Print one JSON object.")
 def status(
     peer: str | None,
     *,
@@ -19,10 +28,10 @@ def status(
     log: LogOptions,
     json: bool,
 ) -> int:
-    """Show the version, uptime, connections, limits and transfers in progress of the daemon at PEER, and its moves.
+    """Show the version, uptime, connections, limits, current transfers and standing moves of the daemon at PEER.
 
-    PEER is a name of the configuration, or an address such as hostb:9771. Without it, it is the daemon of this machine,
-    for its own user and for root.
+    PEER is a name from the configuration, or HOST or HOST:PORT. Without PEER, ask the daemon on this machine; only root
+    and the user of the daemon may do that.
     """
     from realize.cli.commands.status_run import run_status
 

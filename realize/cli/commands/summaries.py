@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 SUMMARIES: Final = {
-    "move": "Move files (the default command).",
-    "copy": "Copy files: the same without removing the sources.",
-    "ls": "List what is at a location.",
-    "moves": "Show or steer what a daemon moves by itself.",
+    "move": "Move files. This is the default command.",
+    "copy": "Copy files, and keep the sources.",
+    "ls": "List the files at a location.",
+    "moves": "Show, run, pause or resume the standing moves of a daemon.",
     "status": "Show what a daemon is doing.",
     "throttle": "Show or change the limits of a running daemon.",
-    "reload": "Have the daemon of this machine read its configuration again.",
-    "check": "Try the way to a peer, step by step.",
-    "keygen": "Make the identity of this machine, or show it.",
-    "completion": "Make a shell complete command lines.",
+    "reload": "Make the daemon on this machine reread its configuration.",
+    "check": "Test everything that a move to or from a peer needs.",
+    "keygen": "Make the key of this machine, or show it.",
+    "completion": "Print a completion script for bash, zsh or fish.",
 }
 
 NOT_SOURCES_KEY: Final = "realize.not_sources"
