@@ -300,12 +300,13 @@ class Links(enum.Enum):
 class Symlink(Shown):
     """A symlink, as it is: ``target`` is what it says, whatever that leads to.
 
-    ``mtime_ns`` is None if its time is not to be preserved.
+    ``mtime_ns`` is None if its time is not to be preserved, ``extras`` if its owner is not.
     """
 
     path: bytes
     target: bytes
     mtime_ns: int | None
+    extras: Extras | None = None
 
 
 @frozen(eq=False, repr=False)

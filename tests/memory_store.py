@@ -480,6 +480,8 @@ class MemoryStore:
         found = self.files.get(path)
         if found is not None:
             return FoundExtras(found.attributes.extras or Extras(), found.version)
+        if path in self.symlinks:
+            return FoundExtras(Extras(), self.symlinks[path].version)
         if path not in self.directories:
             raise NotFound(f"{display_name(path)}: no such file")
         return FoundExtras(self.directories[path].extras or Extras(), Version(0, 0, 0, 0, 0))

@@ -24,9 +24,11 @@ from realize.values import (
     Directory,
     Expected,
     Kind,
+    Linked,
     OnConflict,
     Preserve,
     Stored,
+    Symlink,
 )
 from tests.extras_contract import COLOUR, KEPT, OURS
 from tests.local_stores import as_nobody, at_once, open_root
@@ -404,6 +406,61 @@ async def test_mode_and_time_of_a_directory_may_stay_behind(place, leaves):
     expected = 0o711 if Preserve.MODE in leaves else 0o750, 7 if Preserve.TIMES in leaves else 9
     assert expected == (stat.S_IMODE(plain.st_mode), plain.st_mtime_ns)
     assert expected == (stat.S_IMODE(os.stat(place / "d").st_mode), os.stat(place / "d").st_mtime_ns)
+
+
+# Symlinks.
+
+
+@pytest.mark.parametrize("there", ["nothing", "the same", "another"])
+async def test_a_symlink_gets_its_owner(place, strangers, there):
+    """However it came to be there; nothing is made if it cannot have that."""
+    strangers[2] = b"daemon"
+    if there != "nothing":
+        os.symlink("x" if there == "the same" else "y", place / "l")
+    store = await opened(place)
+    # Who reads one waits until its time has passed, so this run begins later.
+    await store.read_links([b"l"])
+    await store.open(b"salt")
+    link = Symlink(b"l", b"x", 7, Extras(DAEMON))
+
+    [tried] = await store.put_links([link], OnConflict.REPLACE, trial=True)
+    [outcome] = await store.put_links([link], OnConflict.REPLACE)
+    found = (place / "l").lstat() if ROOT else None
+
+    if found is None:
+        assert [OwnerNotKept] * 2 == [type(tried), type(outcome)]
+        return
+    assert (tried, "x") == (outcome, os.readlink(place / "l"))
+    assert (2, 2, 7) == (found.st_uid, found.st_gid, found.st_mtime_ns)
+    assert ["l"] == os.listdir(place)
+
+
+@pytest.mark.parametrize("lenient", [frozenset(), EXTRAS], ids=["strict", "lenient"])
+@pytest.mark.parametrize("accepted", [frozenset(), EXTRAS], ids=["refused", "accepted"])
+async def test_a_symlink_whose_owner_cannot_be_kept(place, strangers, accepted, lenient):
+    """It is not made, unless its owner need not be kept."""
+    store = await opened(place, acceptance=Acceptance(accepted))
+
+    [outcome] = await store.put_links([Symlink(b"l", b"x", 7, Extras(DAEMON, lenient=lenient))], OnConflict.FAIL)
+
+    assert (Linked.CREATED if lenient else OwnerNotKept) == (outcome if lenient else type(outcome))
+    assert ["l"] * bool(lenient) == os.listdir(place)
+
+
+async def test_who_may_only_create_gives_no_symlink_away(place, monkeypatch):
+    """One that is there keeps its owner; its source stays, unless that does not matter."""
+    os.symlink("x", place / "l")
+    store = await opened(place, changes_all=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(module, "_may_give_away", lambda: True)
+    extras = Extras(Owner(54322, os.getegid()), numeric=True)
+
+    outcomes = []
+    for lenient in (frozenset(), EXTRAS):
+        link = Symlink(b"l", b"x", 7, evolve(extras, lenient=lenient))
+        outcomes += await store.put_links([link], OnConflict.FAIL)
+
+    assert (OwnerNotKept, Linked.ALREADY_THERE) == (type(outcomes[0]), outcomes[1])
 
 
 # Reading.

@@ -315,7 +315,9 @@ def plant_tree(folder):
         os.setxattr(path, "user.colour", b"red")
         os.setxattr(path, "system.posix_acl_access", READ_BY_BIN)
     os.setxattr(folder / "d", "system.posix_acl_default", READ_BY_BIN)
+    os.symlink("small", folder / "link")
     if os.geteuid() == 0:
+        os.chown(folder / "link", 2, 3, follow_symlinks=False)
         os.chown(folder / "small", 1, 2)
         os.chown(folder / "d" / "large", 2, 1)
         os.chown(folder / "d", 1, 1)
@@ -330,11 +332,16 @@ def tree_of(folder):
             status.st_uid,
             status.st_gid,
             status.st_mtime_ns,
-            {name: os.getxattr(path, name) for name in os.listxattr(path) if "realize" not in name},
+            _xattrs_of(path),
         )
         for path in folder.rglob("*")
-        if (status := path.stat())
+        if (status := path.lstat())
     }
+
+
+def _xattrs_of(path):
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names if "realize" not in name}
 
 
 def accepting(site, table=ACCEPTING):
@@ -357,7 +364,7 @@ def test_a_tree_arrives_as_it_was(tmp_path, way):
     if way != "local":
         site.start()
     try:
-        done = site.realize("--preserve=mode,times,owner,acl,xattr", *names.get(way, (source, target)))
+        done = site.realize("--links", "--preserve=mode,times,owner,acl,xattr", *names.get(way, (source, target)))
     finally:
         if way != "local":
             site.stop()
@@ -404,7 +411,7 @@ def test_an_interrupted_run_goes_on_with_them(tmp_path):
     source: Path = tmp_path / "source"
     plant_tree(source)
     before = tree_of(source)
-    local = ("--preserve=mode,times,owner,acl,xattr", source, tmp_path / "target")
+    local = ("--links", "--preserve=mode,times,owner,acl,xattr", source, tmp_path / "target")
     first = site.realize("--max-transfer", "1M", *local)
     again = site.realize("--json", *local)
 

@@ -6,9 +6,10 @@ What a directory takes, and gives away, the two stores decide; a symlink that on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import define, evolve
+from twisted.internet.defer import Deferred
 
 from realize.errors import LinkRefused, RealizeError, Unanswered
 from realize.mover.batch import BatchOutcome, MovingBatch
@@ -18,6 +19,10 @@ from realize.mover.plan import Action
 from realize.mover.work import SideError, StoreFailed, Work, whole
 from realize.units import display_name
 from realize.values import Entry, FoundSymlink, Linked, Preserve, Removal, Symlink, Use
+
+if TYPE_CHECKING:
+    from realize.extras import Extras
+    from realize.mover.keeping import Keeping
 
 MAX_BATCH_LINKS: Final = 256
 """Symlinks in one batch at most: as many as one command of the protocol takes."""
@@ -81,10 +86,10 @@ async def plan_links(work: Work, batch: Sequence[Entry]) -> None:
     for each, error in zip(found, forbidden, strict=True):
         if error is not None:
             moving.outcomes[each.link.path] = SideError(End.SOURCE, error)
-    allowed = [each.link for each in found if each.link.path not in moving.outcomes]
+    allowed = [each for each in found if each.link.path not in moving.outcomes]
     with whole(End.DESTINATION):
-        answers = await work.destination.put_links(allowed, work.options.policy, trial=True) if allowed else []
-    planned = {link.path: (link, answer) for link, answer in zip(allowed, answers, strict=True)}
+        answers = await moving.ask(allowed, trial=True) if allowed else []
+    planned = {each.link.path: (each.link, answer) for each, answer in zip(allowed, answers, strict=True)}
     for path, entry in moving.entries.items():
         outcome = moving.outcomes.get(path)
         if outcome is None:
@@ -119,7 +124,23 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
                 self.outcomes[path] = SideError(End.SOURCE, changed)
             else:
                 found.append(answer)
-        return found
+        keeping = self.work.keeping
+        if keeping is None or Preserve.OWNER not in keeping.wanted or not found:
+            return found
+        owned: list[FoundSymlink] = []
+        for each, extras in zip(found, await self._extras(keeping, found), strict=True):
+            if isinstance(extras, RealizeError):
+                self.outcomes[each.link.path] = SideError(End.SOURCE, extras)
+            else:
+                owned.append(evolve(each, link=evolve(each.link, extras=extras)))
+        return owned
+
+    async def _extras(self, keeping: Keeping, found: Sequence[FoundSymlink]) -> list[Extras | RealizeError]:
+        """The owners of symlinks."""
+        answers = await keeping.read(self.work.source, [each.link.path for each in found])
+        return [
+            keeping.matching(each.link.path, each.version, answer) for each, answer in zip(found, answers, strict=True)
+        ]
 
     async def put(self, found: Sequence[FoundSymlink]) -> None:
         """Make the symlinks at the destination."""
@@ -127,9 +148,7 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
             return
         try:
             with whole(End.DESTINATION):
-                answers = await self.work.destination.put_links(
-                    [self._outgoing(each.link) for each in found], self.work.options.policy
-                )
+                answers = await self.ask(found)
         except StoreFailed as side_error:
             if isinstance(side_error.error, Unanswered):
                 unknown = self.work.unknown([_arrived(each, None) for each in found])
@@ -142,6 +161,17 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
                 self.outcomes[each.link.path] = _finished(each, answer)
             else:
                 self.arrived.append((each, answer))
+
+    async def ask(self, found: Sequence[FoundSymlink], *, trial: bool = False) -> Sequence[Linked | RealizeError]:
+        """Ask the destination to make symlinks, insisting on what the run insists on."""
+
+        def ask(some: Sequence[FoundSymlink]) -> Deferred[list[Linked | RealizeError]]:
+            links = [self._outgoing(each.link) for each in some]
+            return self.work.destination.put_links(links, self.work.options.policy, trial=trial)
+
+        if self.work.keeping is None:
+            return await ask(found)
+        return await self.work.keeping.insisting(found, lambda each: each.link.path, ask)
 
     def paths(self) -> Iterable[bytes]:
         """See `MovingBatch`."""
@@ -160,7 +190,11 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
         return _finished(found, how, removed=removed)
 
     def _outgoing(self, link: Symlink) -> Symlink:
-        return link if Preserve.TIMES in self.work.options.preserve else evolve(link, mtime_ns=None)
+        if Preserve.TIMES not in self.work.options.preserve:
+            link = evolve(link, mtime_ns=None)
+        if link.extras is None or self.work.keeping is None:
+            return link
+        return evolve(link, extras=self.work.keeping.current(link.extras))
 
 
 def _arrived(found: FoundSymlink, how: How | None) -> Arrived:

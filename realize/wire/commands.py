@@ -386,6 +386,7 @@ class PutLinks(RealizeCommand):
     The requester sends it, if the holder has the capability ``links``; needs ``write`` or ``create``.
     The answer means that each symlink that has an outcome is on stable storage.
     ``trial`` asks what would become of them, and nothing is touched.
+    ``extras`` is as for `PutSmall`; only owners count.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -393,6 +394,7 @@ class PutLinks(RealizeCommand):
         (b"policy", Choice(OnConflict)),
         (b"links", Packed(packing.SYMLINKS)),
         (b"trial", Flag(optional=True)),
+        (b"extras", Packed(packing.EACH_EXTRAS, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.LINK_OUTCOMES))]
 

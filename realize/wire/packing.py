@@ -853,7 +853,7 @@ def measure_foreseen(asked: tuple[bytes, Extras]) -> int:
 
 def measure_link(link: Symlink) -> int:
     """Return an upper bound of the bytes that a symlink takes, without packing it."""
-    return len(link.path) + len(link.target) + NAMED_BYTES
+    return max(len(link.path) + len(link.target) + NAMED_BYTES, measure_extras(link.extras))
 
 
 def measure_found_link(found: FoundTarget | RealizeError) -> int:

@@ -282,7 +282,9 @@ class RemoteStore:
         """See `IStore`."""
 
         def ask(pack: list[Symlink]) -> Deferred[list[Linked | RealizeError]]:
-            arguments = {"handle": self._opened(), "policy": policy, "links": pack, "trial": trial or None}
+            extras = [link.extras for link in pack]
+            given = {"trial": trial or None, "extras": extras if any(extras) else None}
+            arguments = {"handle": self._opened(), "policy": policy, "links": pack, **given}
             asked: Deferred[dict[str, Any]] = self._turns.run(
                 lambda: call_lasting(self._protocol, commands.PutLinks, **arguments)
             )

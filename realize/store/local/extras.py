@@ -219,8 +219,7 @@ def foresee(
 def _foresee(fd: int, extras: Extras, path: bytes) -> None:
     with _kept(Preserve.OWNER, path, extras.lenient):
         uid, gid = _numbers(extras)
-        others = (uid not in {None, os.geteuid()}) or (gid is not None and gid not in {os.getegid(), *os.getgroups()})
-        if others and not _may_give_away():
+        if _is_of_others(uid, gid) and not _may_give_away():
             raise ValueError(os.strerror(errno.EPERM))
     with _kept(Preserve.ACL, path, extras.lenient):
         for form in (extras.acl, extras.default_acl):
@@ -358,6 +357,30 @@ def _set_owner(fd: int, status: os.stat_result, extras: Extras) -> None:
     except PermissionError:
         os.fchown(fd, status.st_uid, status.st_gid)
         raise
+
+
+def link_owner(extras: Extras, path: bytes) -> tuple[int, int] | None:
+    """Return which owner and group a symlink gets, -1 for none; None if neither matters.
+
+    Raises `NotKept` if it has to have one that nobody is here, or that we may not set.
+    """
+    with _kept(Preserve.OWNER, path, extras.lenient):
+        uid, gid = _numbers(extras)
+        if _is_of_others(uid, gid) and not _may_give_away():
+            raise ValueError(os.strerror(errno.EPERM))
+        if uid is not None or gid is not None:
+            return (-1 if uid is None else uid), (-1 if gid is None else gid)
+    return None
+
+
+def set_link_owner(directory_fd: int, name: bytes, owner: tuple[int, int], extras: Extras, path: bytes) -> None:
+    """Give a symlink its owner and its group."""
+    with _kept(Preserve.OWNER, path, extras.lenient):
+        os.chown(name, *owner, dir_fd=directory_fd, follow_symlinks=False)
+
+
+def _is_of_others(uid: int | None, gid: int | None) -> bool:
+    return uid not in {None, os.geteuid()} or (gid is not None and gid not in {os.getegid(), *os.getgroups()})
 
 
 def _set_acl(fd: int, name: str, form: bytes, *, numeric: bool) -> None:

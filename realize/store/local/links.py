@@ -26,7 +26,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from realize.errors import (
     BadName,
@@ -53,6 +53,7 @@ from realize.fs.syscalls import (
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
+from realize.store.local.acceptance import Acceptance
 from realize.store.local.backups import set_aside
 from realize.store.local.group_commit import note_arrivals, sync_directories
 from realize.store.local.headroom import Headroom, refuse_reserve
@@ -62,7 +63,7 @@ from realize.store.local.permissions import check_put
 from realize.store.local.small_files import FSYNC_MAX_FILES, open_anchor
 from realize.store.local.versions import Clock, representable, settled_in, unchanged, version_of
 from realize.units import display_name
-from realize.values import FoundSymlink, Linked, Links, OnConflict, Symlink, coarseness_ns
+from realize.values import FoundSymlink, Linked, Links, OnConflict, Preserve, Symlink, coarseness_ns
 
 MAX_INLINE_TARGET_BYTES: Final = 59
 """The longest target that every file system keeps where an fsync of the directory reaches it."""
@@ -175,6 +176,7 @@ class Placing(Shown):
     headroom: Headroom
     watch: CommitHooks
     changes_all: bool = True
+    acceptance: Acceptance = field(factory=Acceptance)
 
     def put(self, links: Sequence[Symlink]) -> list[Linked | RealizeError]:
         """Make these symlinks durable; return for each how that went."""
@@ -235,6 +237,7 @@ class Placing(Shown):
 
     def _try(self, tree: Tree, link: Symlink) -> Linked:
         directory, name = self._split(link)
+        self._owner_of(link)
         try:
             directory_fd = tree.directory(directory)
             status = fresh_stat(name, directory_fd)
@@ -249,6 +252,7 @@ class Placing(Shown):
     def _put(self, tree: Tree, link: Symlink) -> tuple[tuple[bytes, ...] | None, Linked]:
         """Make one symlink; return its directory, if that is to be made durable, and how it went."""
         directory, name = self._split(link)
+        give = self._owner_of(link)
         for _ in range(_LINK_TRIES):
             try:
                 directory_fd = self._make(tree, directory, name, link)
@@ -256,6 +260,7 @@ class Placing(Shown):
                 pass
             else:
                 _set_time(directory_fd, name, link.mtime_ns)
+                give(directory_fd, name)
                 return directory, Linked.CREATED
             directory_fd = tree.directory(directory)
             try:
@@ -265,18 +270,47 @@ class Placing(Shown):
                     return None, there
                 if there is Linked.ALREADY_THERE:
                     if _renew(directory_fd, name, link, status, changes_time=self.changes_all):
+                        give(directory_fd, name)
                         return directory, there
                     self._may_replace(link, status)
                 if self._set_aside(directory, directory_fd, name, status):
                     # Nothing has the name now, or somebody else was faster.
                     os.symlink(link.target, name, dir_fd=directory_fd)
                     _set_time(directory_fd, name, link.mtime_ns)
+                    give(directory_fd, name)
                     return directory, Linked.REPLACED
                 if _replace(directory_fd, name, link, status):
+                    give(directory_fd, name)
                     return directory, Linked.REPLACED
             except (FileExistsError, FileNotFoundError):
                 pass
         raise Busy(f"{display_name(link.path)}: is replaced there again and again")
+
+    def _owner_of(self, link: Symlink) -> Callable[[int, bytes], None]:
+        """Return what gives a symlink its owner; raises `NotKept`, before it is made, if it cannot have that here.
+
+        One that is there already does not get another owner from somebody who may not change it.
+        """
+        if link.extras is None:
+            return _nothing
+        from realize.store.local.extras import link_owner, not_kept, set_link_owner
+
+        extras = self.acceptance.extras(link.extras, link.path)
+        owner = link_owner(extras, link.path)
+        if owner is None:
+            return _nothing
+
+        def give(directory_fd: int, name: bytes) -> None:
+            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+            if all(wanted in {-1, it} for wanted, it in zip(owner, (status.st_uid, status.st_gid), strict=True)):
+                return
+            if not self.changes_all and status.st_uid != os.geteuid():
+                if Preserve.OWNER not in extras.lenient:
+                    raise not_kept(Preserve.OWNER, link.path, "it is there already, and may not be changed")
+                return
+            set_link_owner(directory_fd, name, owner, extras, link.path)
+
+        return give
 
     def _set_aside(self, directory: tuple[bytes, ...], directory_fd: int, name: bytes, status: FileStatus) -> bool:
         """If backups are kept, keep the symlink that has this status; return whether it has lost its name by that."""
@@ -319,6 +353,10 @@ class Placing(Shown):
             raise Conflict(f"{shown}: there is another symlink of that name")
         if status.st_ctime_ns + coarseness_ns(status.st_ctime_ns) >= self.earliest_ns():
             raise Conflict(f"{shown}: another symlink of that name arrived there during this run")
+
+
+def _nothing(_directory_fd: int, _name: bytes) -> None:
+    """Leave the owner as it is."""
 
 
 def _needs_whole(tree: Tree, links: Sequence[Symlink]) -> bool:

@@ -390,6 +390,7 @@ class LocalStore:
             self._headroom,
             self._committer.watch,
             self._changes_all,
+            self._acceptance,
         )
         if trial:
             return [answer for some in _parts(links) for answer in await self._while_open(placing.try_put, some)]

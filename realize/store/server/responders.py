@@ -430,8 +430,13 @@ class DirectoryResponders(amp.CommandLocator):
         policy: OnConflict,
         links: list[Symlink],
         trial: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+        extras: list[Extras | None] | None = None,
     ) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
+        if extras is not None:
+            if len(extras) != len(links):
+                raise ProtocolError(f"{len(extras)} owners for {len(links)} symlinks")
+            links = [evolve(link, extras=each) for link, each in zip(links, extras, strict=True)]
         put = await opened.store.put_links(links, opened.rights.policy(policy), trial=bool(trial))
         outcomes: list[Linked | RealizeError] = [opened.rights.said(outcome) for outcome in put]
         if trial:
