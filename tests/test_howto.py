@@ -1,0 +1,91 @@
+"""`docs/howto`: each page is short, listed, and does what it says; its own commands are run (`tests/howto.py`)."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.howto import World, merged
+from tests.pages import ROOT
+from tests.processes import wait_for
+
+FOLDER = ROOT / "docs" / "howto"
+LIST = FOLDER / "README.md"
+PAGES = sorted(path for path in FOLDER.glob("*.md") if path != LIST)
+TABLES = {"from-rsync.md", "from-rclone.md"}
+"""Pages that go through options one by one, and may be long."""
+ALL = ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def arrive(*names: str, at: str = "inbox") -> Callable[[World], None]:
+    """Exactly these files arrive at `nas`, soon."""
+    return lambda world: wait_for(lambda: sorted(world.arrived(at)) == sorted(names))
+
+
+def do_not_hurt(world: World) -> None:
+    """The files of `camera` are where they were, or at `nas`."""
+    left = {path.name for path in (world.machine("camera").root / "srv/camera").iterdir()}
+    assert {*ALL} <= left | {*world.arrived()}
+
+
+RESULTS = {
+    "change-a-key.md": arrive(*ALL),
+    "day-and-night.md": arrive(*ALL),
+    "files-being-written.md": arrive(*ALL, "day.csv"),
+    "keep-replaced.md": arrive(*ALL, "a.1.jpg", ".backup/a.jpg", ".backup/b.jpg"),
+    "many-machines.md": arrive(*ALL, at="north"),
+    "many-or-large-files.md": arrive(*ALL, "a.1.jpg"),
+    "monitoring.md": arrive(*ALL),
+    "python.md": arrive(*ALL),
+    "standing-move.md": arrive(*ALL),
+    "verify.md": arrive(*ALL),
+}
+"""What is to be seen at `nas` when a page was followed to its end."""
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """The machines of a page, in a folder whose name is short enough for a socket."""
+    world = World(Path(tempfile.mkdtemp(prefix="howto")))
+    try:
+        world.begin()
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_page_does_what_it_says(page: Path, world: World) -> None:
+    """Its commands end as they should, say what it shows, and the files are where it says."""
+    text = page.read_text()
+
+    assert world.run(text) or "```console" not in text
+    RESULTS.get(page.name, do_not_hurt)(world)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_page_is_short(page: Path) -> None:
+    """Under 300 words beside its blocks."""
+    words = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL).split()
+
+    assert len(words) < 300 or page.name in TABLES
+
+
+def test_the_list_has_all_pages() -> None:
+    """Once each, behind what somebody wants."""
+    assert sorted(re.findall(r"^\| .+ \| \[.+\]\((\S+\.md)\) \|$", LIST.read_text(), flags=re.MULTILINE)) == [
+        page.name for page in PAGES
+    ]
+
+
+def test_tables_of_a_page_take_the_place_of_former_ones() -> None:
+    """As somebody would edit the file; others stay."""
+    former = 'key = "a"\nlisten = []\n[peers.a]\nkey = "1"\n[peers.b]\nkey = "2"\n'
+
+    assert 'listen = []\nkey = "b"\n[peers.a]\nkey = "3"\n[peers.b]\nkey = "2"\n' == merged(
+        former, 'key = "b"\n[peers.a]\nkey = "3"\n'
+    )
