@@ -25,6 +25,8 @@ from realize.errors import ConfigError, Unavailable
 from realize.fs.mounts import mount_point_of
 from realize.keys import generate_identity
 from realize.store.client.store import RemoteStore
+from realize.values import Compress
+from realize.wire import commands
 from realize.wire.client import connect, connecting_protocol
 from realize.wire.connection import Greeting
 from tests.loopback import Log
@@ -253,6 +255,16 @@ def is_served(service, name):
         assert f"directory {name} is not there now: " in str(error)
         return False
     return True
+
+
+async def test_a_reload_tells_new_peers_whether_content_is_compressed(service_of, config, tmp_path):  # noqa: F811
+    """Who connects afterwards is told; who is connected keeps what was agreed."""
+    service = service_of(config)
+    service.startService()
+    before = service._factory.greeting.capabilities
+    await service.reload(evolve(service.config, compress=Compress.NEVER))
+
+    assert {commands.ZSTD} == set(before) - set(service._factory.greeting.capabilities)
 
 
 async def test_the_others_are_served(service_of, config, tmp_path):  # noqa: F811

@@ -20,8 +20,10 @@ from realize.runs.peers import Peer, naming
 from realize.runs.session import STORE_CLOSE_TIMEOUT_S, Session
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.origin import origin_of
+from realize.values import Compress
 from realize.wire.commands import Reason
 from realize.wire.connection import CLOSE_TIMEOUT_S
+from realize.wire.traffic import Traffic
 
 PIN = generate_identity().public_key
 OTHER = generate_identity().public_key
@@ -33,10 +35,16 @@ class Connection:
     def __init__(self) -> None:
         self.closed: list[tuple[Reason, float]] = []
         self.their_key = PIN
+        self.compress: Compress | None = None
+        """How it is to be compressed."""
 
     def close(self, reason: Reason, within: float) -> None:
         """Remember why, and how much time there is."""
         self.closed.append((reason, within))
+
+    def traffic(self) -> Traffic:
+        """What compression saved in each direction."""
+        return Traffic(saved_sent=3, saved_received=4)
 
     def when_lost(self) -> Deferred[None]:
         """It is."""
@@ -57,8 +65,9 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Peer, Connection]
     """What would have been connected to."""
     made: list[tuple[Peer, Connection]] = []
 
-    async def connect(_: Connections, peer: Peer, _identity: Identity) -> Any:
+    async def connect(connections: Connections, peer: Peer, _identity: Identity) -> Any:
         made.append((peer, Connection()))
+        made[-1][1].compress = connections._compress
         return made[-1][1]
 
     monkeypatch.setattr(Connections, "_connect", connect)
@@ -97,6 +106,52 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     ((peer, connection),) = connections
     assert Peer("b.example", 1234, (PIN,), PIN) == peer
     assert [(Reason.DONE, CLOSE_TIMEOUT_S)] == connection.closed
+
+
+def test_what_compression_saved_is_known_behind_the_end_of_a_connection(
+    access: Access, connections: list[tuple[Peer, Connection]]
+) -> None:
+    """A run that comes back on another connection, and one that has ended, tell of all of them."""
+
+    async def main() -> list[int]:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
+            saved = [session.compression_saved_bytes]
+            for _ in range(2):
+                await session.store(*session.resolve("hostb::in"))
+                saved.append(session.compression_saved_bytes)
+                await session.disconnect()
+        return [*saved, session.compression_saved_bytes]
+
+    assert [0, 7, 14, 14] == result_of(main())
+    assert 2 == len(connections)
+
+
+@pytest.mark.parametrize(
+    ("line", "asked", "expected"),
+    [
+        ("", None, Compress.AUTO),
+        ('compress = "never"', None, Compress.NEVER),
+        ('compress = "never"', Compress.ALWAYS, Compress.ALWAYS),
+        ("", Compress.NEVER, Compress.NEVER),
+    ],
+)
+def test_an_option_outranks_what_the_configuration_says_of_compression(
+    access: Access,
+    connections: list[tuple[Peer, Connection]],
+    line: str,
+    asked: Compress | None,
+    expected: Compress,
+) -> None:
+    """Without either, it is a matter of the line."""
+    config = Path(access.config or "")
+    config.write_text(f"{line}\n{config.read_text()}")
+
+    async def main() -> None:
+        async with Session(Clock(), credentials_of(access), logger_of, compress=asked) as session:
+            await session.store(*session.resolve("hostb::in"))
+
+    assert None is result_of(main())
+    assert expected is connections[0][1].compress
 
 
 def test_a_source_may_learn_what_is_its_own_or_local(access: Access) -> None:
