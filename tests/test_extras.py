@@ -481,6 +481,23 @@ async def test_what_would_be_lost_is_told(place, monkeypatch):
     assert "security.capability" in str(capable)
 
 
+@pytest.mark.parametrize("nfs", [True, False])
+async def test_lists_of_another_kind_are_told(place, monkeypatch, nfs):
+    """NFS version 4 has lists of its own, where there are no POSIX ones; elsewhere without them there is just none."""
+    (place / "f").touch()
+    store = await opened(place)
+
+    def getxattr(_fd, name):
+        if name == acls.NFS4 and nfs:
+            return b"list"
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    found = await read(store, wanted=frozenset({Preserve.ACL}))
+
+    assert isinstance(found, AclNotKept) if nfs else found == Extras(acl=b"")
+
+
 async def test_extras_of_a_symlink_are_its_owner(place):
     """It is not followed, and has nothing else."""
     os.symlink("/etc/passwd", place / "l")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from realize.errors import ProtocolError
@@ -87,14 +87,14 @@ def supported(fd: int) -> bool:
     return True
 
 
-def read(fd: int) -> bytes:
-    """Return what is carried over of the extended attributes of an open file.
+def read(fd: int, names: Iterable[bytes]) -> bytes:
+    """Return what is carried over of the extended attributes of an open file that have these ``names``.
 
     Raises `ValueError` if that is too much.
     """
     found: list[bytes] = []
     size = 0
-    for name in filter(is_carried, listed(fd)):
+    for name in filter(is_carried, names):
         value = value_of(fd, name)
         if value is not None:
             size += _NAME_LENGTH.size + len(name) + _VALUE_LENGTH.size + len(value)
@@ -104,9 +104,9 @@ def read(fd: int) -> bytes:
     return b"".join(found)
 
 
-def lost(fd: int) -> bytes | None:
-    """Return the name of an extended attribute of an open file that would be lost; None if there is none."""
-    return next(filter(is_lost, listed(fd)), None)
+def lost(names: Iterable[bytes]) -> bytes | None:
+    """Return the name of an extended attribute that would be lost; None if there is none among these."""
+    return next(filter(is_lost, names), None)
 
 
 def replace(fd: int, form: bytes) -> None:

@@ -167,8 +167,9 @@ def _extras(
             default_acl = _acl(fd, acls.DEFAULT, numeric=numeric) if stat.S_ISDIR(status.st_mode) else None
     if Preserve.XATTR in wanted:
         with _kept(Preserve.XATTR, path, lenient):
-            found = xattrs.read(fd)
-            if (other := xattrs.lost(fd)) is not None and Preserve.XATTR not in lenient:
+            listed = xattrs.listed(fd)
+            found = xattrs.read(fd, listed)
+            if (other := xattrs.lost(listed)) is not None and Preserve.XATTR not in lenient:
                 raise ValueError(f"{display_name(other)} is none that is carried over")
     return Extras(owner, acl, default_acl, found, numeric)
 
@@ -182,10 +183,15 @@ def _owner(status: os.stat_result, *, numeric: bool) -> Owner:
 
 def _acl(fd: int, name: str, *, numeric: bool) -> bytes:
     """Return the portable form of a list of an open file; empty if it has none."""
-    found = xattrs.value_of(fd, name)
-    if found is not None:
+    try:
+        found = os.getxattr(fd, name)
+    except OSError as error:
+        if error.errno not in xattrs.NO_XATTR_ERRORS:
+            raise
+        unsupported = error.errno == errno.EOPNOTSUPP
+    else:
         return acls.portable(found, *((_nobody, _nobody) if numeric else (principals.user_name, principals.group_name)))
-    if name == acls.ACCESS and xattrs.value_of(fd, acls.NFS4) is not None:
+    if unsupported and name == acls.ACCESS and xattrs.value_of(fd, acls.NFS4) is not None:
         raise ValueError("it is one of NFS version 4")
     return b""
 
