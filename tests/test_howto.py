@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.howto import World, merged
-from tests.pages import ROOT
+from tests.pages import ROOT, rows
 from tests.processes import wait_for
+from tests.test_docs_operators import unknown_words
 
 FOLDER = ROOT / "docs" / "howto"
 LIST = FOLDER / "README.md"
@@ -73,6 +74,16 @@ def test_a_page_is_short(page: Path) -> None:
     words = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL).split()
 
     assert len(words) < 300 or page.name in TABLES
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_options_beside_those_of_others_exist(name: str) -> None:
+    """What a table names as ours."""
+    given = [row[1] for row in rows((FOLDER / name).read_text())]
+    named = {each for cell in given for each in re.findall(r"--[a-z][a-z0-9-]+", cell)}
+
+    assert len(named) > 15
+    assert not unknown_words("realize", ["move", *sorted(named)])
 
 
 def test_the_list_has_all_pages() -> None:
