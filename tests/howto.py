@@ -115,16 +115,17 @@ class Machine:
     def start(self) -> None:
         """Start the daemon, and wait until it says that it is ready."""
         log = self.root / "daemon.log"
-        seen = log.stat().st_size if log.exists() else 0
+        control = self.root / "run/realize/control.sock"
         self.daemon = start_daemon(self.config, log, environ=self.environ)
-        wait_for(lambda: b"control_listening" in log.read_bytes()[seen:] or self.daemon.poll() is not None)
-        assert self.daemon.poll() is None, log.read_text()[seen:]
+        wait_for(lambda: control.exists() or self.daemon.poll() is not None)
+        assert self.daemon.poll() is None, log.read_text()
 
     def stop(self) -> None:
         """End the daemon, if there is one."""
         if self.daemon is not None:
             self.daemon.send_signal(signal.SIGTERM)
             self.daemon.wait(20)
+            (self.root / "run/realize/control.sock").unlink(missing_ok=True)
             self.daemon = None
 
     def systemctl(self, verb: str) -> None:

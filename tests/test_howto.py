@@ -44,6 +44,7 @@ RESULTS = {
     "python.md": arrive(*ALL),
     "standing-move.md": arrive(*ALL),
     "verify.md": arrive(*ALL),
+    "who-put-this-file.md": arrive(*ALL),
 }
 """What is to be seen at `nas` when a page was followed to its end."""
 
