@@ -180,7 +180,10 @@ class Kind(enum.Enum):
 
 @frozen(eq=False, repr=False)
 class Entry(Shown):
-    """One name in a listing; ``mode`` has the permission bits (0o777) of a directory."""
+    """One name in a listing; ``mode`` has the permission bits (0o777) of a directory.
+
+    ``identity`` is a token of the inode of a file that has other names, too, in a listing that was asked for it.
+    """
 
     path: bytes
     kind: Kind
@@ -188,6 +191,7 @@ class Entry(Shown):
     mtime_ns: int = 0
     note: str = ""
     mode: int = 0
+    identity: bytes = b""
 
 
 @frozen(eq=False, repr=False)
@@ -327,6 +331,25 @@ class Linked(enum.Enum):
     """Not made: something else has the name, and the policy was `OnConflict.SKIP`."""
     ALREADY_THERE = 4
     """A symlink with that target was there."""
+
+
+@frozen(eq=False, repr=False)
+class HardLink(Shown):
+    """A request to make ``path`` another name of the file ``to``, which has a content with this digest."""
+
+    path: bytes
+    to: bytes
+    digest: bytes
+
+
+class HardLinked(enum.Enum):
+    """What became of a `HardLink`."""
+
+    CREATED = 1
+    ALREADY_THERE = 2
+    """Both were names of one file."""
+    NOT_LINKED = 3
+    """It cannot be a name of that file; its content can be sent."""
 
 
 @frozen(eq=False, repr=False)

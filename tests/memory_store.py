@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -53,6 +54,8 @@ from realize.values import (
     Expected,
     Fetched,
     FoundSymlink,
+    HardLink,
+    HardLinked,
     Hole,
     Kind,
     Linked,
@@ -123,6 +126,7 @@ class MemoryStore:
         self.obstacles: dict[bytes, str] = {}
         self.symlinks: dict[bytes, MemoryLink] = {}
         self.links = True
+        self.hard_links = True
         self.replaces = True
         self.tells = self.accepts = frozenset(Preserve)
         self.gives_links, self.takes_links = Links.ANY, Links.INSIDE
@@ -301,11 +305,12 @@ class MemoryStore:
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
         links: bool = False,
+        hard_links: bool = False,
     ) -> IListing:
         """List everything, as it is now."""
         if avoid == self._place(0):
             raise InternalError("a memory store has no directory to avoid but itself")
-        entries = self._entries(partials=partials, links=links)
+        entries = self._entries(partials=partials, links=links, hard_links=hard_links)
         left_out = Leaving(leave)
         if one_file_system:
             inside = {each.path for each in entries if not self.mounted.isdisjoint(_above(each.path))}
@@ -317,9 +322,17 @@ class MemoryStore:
         entered = [entry for entry in entries if not any(map(left_out, _above(entry.path)))]
         return _MemoryListing(self, sorted(entered, key=_order))
 
-    def _entries(self, *, partials: bool = False, links: bool = False) -> list[Entry]:
+    def _entries(self, *, partials: bool = False, links: bool = False, hard_links: bool = False) -> list[Entry]:
+        several = Counter(map(id, self.files.values())) if hard_links else Counter[int]()
         entries = [
-            Entry(path, Kind.FILE, len(file.content), file.attributes.mtime_ns) for path, file in self.files.items()
+            Entry(
+                path,
+                Kind.FILE,
+                len(file.content),
+                file.attributes.mtime_ns,
+                identity=b"%016d" % file.version.inode if several[id(file)] > 1 else b"",
+            )
+            for path, file in self.files.items()
         ]
         entries += [
             Entry(path, Kind.DIRECTORY, mtime_ns=directory.mtime_ns, mode=directory.mode)
@@ -337,10 +350,10 @@ class MemoryStore:
         return entries
 
     @shielded
-    async def examine(self, paths: Sequence[bytes], *, links: bool = False) -> Examined:
+    async def examine(self, paths: Sequence[bytes], *, links: bool = False, hard_links: bool = False) -> Examined:
         """Say what a listing has."""
         self.take_fault("examine", b"")
-        there = {entry.path: entry for entry in self._entries(links=links)}
+        there = {entry.path: entry for entry in self._entries(links=links, hard_links=hard_links)}
         answers = [self._one("examine", path, self._examine, path, there) for path in paths]
         found = [NotFound(str(each)) if isinstance(each, Conflict) else each for each in answers]
         return Examined(found, self.now_ns())
@@ -491,6 +504,23 @@ class MemoryStore:
         """Expect nothing bad."""
         self.take_fault("foresee", b"")
         return [self._one("foresee", path, lambda: None) for path in paths]
+
+    @steadfast
+    async def link_files(self, links: Sequence[HardLink]) -> list[HardLinked | RealizeError]:
+        """Give files other names; two names of one `MemoryFile` are hard links."""
+        self.take_fault("link_files", b"")
+        return [self._one("link_files", link.path, self._link_file, link) for link in links]
+
+    def _link_file(self, link: HardLink) -> HardLinked:
+        file = self.files.get(link.to)
+        if file is None or blake3(file.content).digest() != link.digest:
+            return HardLinked.NOT_LINKED
+        if self.files.get(link.path) is file:
+            return HardLinked.ALREADY_THERE
+        if link.path in self.files or self.obstacle(link.path):
+            return HardLinked.NOT_LINKED
+        self.files[link.path] = file
+        return HardLinked.CREATED
 
     @steadfast
     async def put_links(

@@ -10,7 +10,7 @@ from realize.keys import generate_identity
 from realize.locations import LocalLocation, RemoteLocation
 from realize.moves.plan import Plan, plans_of
 from realize.schedule.when import Every, Settled
-from realize.values import OnConflict, Order
+from realize.values import OnConflict, Order, Preserve
 
 PEERS = {"nas": PeerConfig(generate_identity().public_key, "nas.example")}
 
@@ -85,6 +85,14 @@ def test_what_settles_has_no_limit_of_what_it_sends() -> None:
         max_transfer_bytes=5
     )
     assert plan_of(when="every 1d", max_transfer_bytes=5).options.max_transfer_bytes == 5
+
+
+def test_hard_links_are_kept_by_the_clock():
+    """As files settle they go one by one, so that a file may have gone before its next name comes."""
+    [problem] = problems(preserve=set(Preserve))
+
+    assert problem.startswith("moves.cam.preserve: files go one by one as they settle")
+    assert Preserve.HARDLINKS in plan_of(when="every 1h", preserve=set(Preserve)).options.preserve
 
 
 def test_jitter_is_a_part_of_the_interval_and_the_same_each_time() -> None:

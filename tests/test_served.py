@@ -22,6 +22,7 @@ from realize.values import (
     Directory,
     Entry,
     Expected,
+    HardLink,
     Kind,
     OnConflict,
     Preserve,
@@ -333,6 +334,7 @@ EVERY = {
         "put_links",
         {"links": [Symlink(b"f", b"x", None)], "policy": OnConflict.FAIL, "trial": None},
     ),
+    commands.LinkFiles: ("link_files", {"links": [HardLink(b"f", b"g", bytes(32))]}),
     commands.Remove: ("remove", {"removals": [Removal(b"f", VERSION)]}),
     commands.Prune: ("prune", {"vacant": [Vacant(b"d", None)]}),
     commands.MakeDirectories: ("make_directories", {"directories": [Directory(b"d", 0o755)]}),
@@ -412,7 +414,8 @@ def test_a_listing_is_closed_when_it_ends(serving):
     assert [{"entries": [entry], "more": True, "now": 99}] == pages[0]
     assert [{"entries": [], "more": False, "now": 99}] == pages[1]
     assert (1, 1, 2) == (open_before, listing.closed, serving.responders.open_count)
-    first = {"partials": True, "avoid": b"place", "leave": (), "one_file_system": False, "links": False}
+    first = {"partials": True, "avoid": b"place", "leave": (), "one_file_system": False}
+    first |= {"links": False, "hard_links": False}
     assert [first, {**first, "partials": False, "avoid": b""}] == serving.memory.walks
 
 

@@ -58,6 +58,7 @@ NO_COUNT = {
     "wire.packing._PRESENT": "a bit of a byte",
     "wire.packing._RECENT": "a bit of a byte",
     "wire.packing._KEPT_BACKUP": "a value of the protocol",
+    "wire.packing._LINKED_FILE": "a value of the protocol",
     "wire.commands.MAJOR": "a version",
     "wire.commands.MINOR": "a version",
     "wire.commands.MOVES_SINCE_MINOR": "a version",

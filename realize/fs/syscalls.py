@@ -177,6 +177,11 @@ def file_system(fd: int) -> int:
     return answer[0] & 0xFFFFFFFF
 
 
+def link_open_file(fd: int, name: bytes, dirfd: int) -> None:
+    """Give an open file, which may be open as a path only, another name; raises `FileExistsError` if that is taken."""
+    os.link(b"/proc/self/fd/%d" % fd, name, dst_dir_fd=dirfd, follow_symlinks=True)
+
+
 def rename_noreplace(dirfd: int, old: bytes, new: bytes, new_dirfd: int | None = None) -> None:
     """Rename within a directory, or into ``new_dirfd``; raises `FileExistsError` if anything has the new name.
 

@@ -63,7 +63,8 @@ class Listed(Shown):
 class Planned(Shown):
     """What a dry run would do with a file, or with a symlink, which has a ``target``.
 
-    ``stored_as`` is the name that it would have at the destination, if that is another one.
+    ``stored_as`` is the name that it would have at the destination, if that is another one; ``linked_to`` is another
+    name of the same file, of which it would be a hard link.
     """
 
     path: bytes
@@ -71,6 +72,7 @@ class Planned(Shown):
     action: Action
     stored_as: bytes = b""
     target: bytes | None = None
+    linked_to: bytes = b""
 
 
 @frozen(eq=False, repr=False)
@@ -137,6 +139,7 @@ class Finished(Shown):
     ``stored_as`` is its name at the destination, if that is another one: a numbered one, since its own was taken.
     ``backup`` is where the file is now that it replaced, below the directory for backups of this move, if it has one.
     A symlink has a ``target``, no digest, and counts as 0 bytes.
+    ``linked_to`` is the name at the destination of which it is a hard link there, if it was made one or was one.
     """
 
     path: bytes
@@ -149,6 +152,7 @@ class Finished(Shown):
     target: bytes | None = None
     holes: int = 0
     backup: bytes = b""
+    linked_to: bytes = b""
 
 
 @frozen(eq=False, repr=False)
@@ -249,6 +253,16 @@ class NotCompressed(Shown):
 
 
 @frozen(eq=False, repr=False)
+class NoHardLinks(Shown):
+    """The peer at this end is of an older version and knows no hard links: a file with several names becomes several.
+
+    Told once in a run, if hard links were to be kept.
+    """
+
+    end: End
+
+
+@frozen(eq=False, repr=False)
 class Retrying(Shown):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
@@ -279,6 +293,7 @@ Event: TypeAlias = (
     | OlderDestination
     | NotPreserved
     | NotCompressed
+    | NoHardLinks
     | Retrying
 )
 Observer: TypeAlias = Callable[[Event], None]

@@ -22,6 +22,7 @@ class Arrived(Shown):
     ``stored_as`` is its name at the destination, if that is another one; ``backup`` is where the file is now that it
     replaced, below the directory for backups.
     A symlink has a ``target``, and no digest.
+    ``linked_to`` is the name at the destination of which it is a hard link.
     """
 
     path: bytes
@@ -31,6 +32,7 @@ class Arrived(Shown):
     stored_as: bytes = b""
     target: bytes | None = None
     backup: bytes = b""
+    linked_to: bytes = b""
 
 
 class IManifest(Interface):

@@ -69,6 +69,10 @@ if TYPE_CHECKING:
     from realize.extras import Extras
     from realize.mover.keeping import Keeping
 
+if TYPE_CHECKING:
+    # Loaded only by a run that keeps hard links.
+    from realize.mover.grouped import GroupedListing
+
 PAGES_AHEAD: Final = 16
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
 
@@ -92,6 +96,8 @@ BATCH_S: Final = 0.01
 
 MAX_RETRY_QUEUE_FILES: Final = 10_000
 """Files that may wait for another attempt; beyond this, they fail at once, so that memory stays bounded."""
+
+_NOTHING_LINKED: Final[Mapping[bytes, bytes]] = {}
 
 DELAYS: Final = (0.25, 1.0, 3.0)
 """Seconds before each further attempt at the files in the retry queue."""
@@ -138,6 +144,8 @@ class Move:
     _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
     """Held while sending to a destination that is short of space."""
     _retry_queue: list[_Retry] = field(factory=list, init=False)
+    _grouped: GroupedListing | None = field(default=None, init=False)
+    """Has the files that have several names."""
     _second_round: bool = field(default=False, init=False)
     _last_attempt: bool = field(default=False, init=False)
     _opened: float = field(init=False)
@@ -165,6 +173,9 @@ class Move:
         if self.work.progress.watches:
             looking.start(PROGRESS_INTERVAL_S, now=False)
         try:
+            if self.work.hard_links and not self.work.options.dry_run:
+                with whole(End.DESTINATION):
+                    await self.work.destination.link_files([])
             await self._whole_listing()
             await self._jobs.drained()
             for attempt, delay in enumerate(DELAYS, start=1):
@@ -201,14 +212,70 @@ class Move:
                     await self._jobs.drained()
                     await self._set_directories(ended=False)
             else:
+                if self._grouped is not None:
+                    await self._linked_files(self._grouped)
                 self.work.emit(Listed())
         finally:
             listing.close()
+            if self._grouped is not None:
+                self._grouped.forget()
+
+    async def _linked_files(self, listing: GroupedListing) -> None:
+        """Start moving the files that have several names."""
+        while True:
+            with whole(End.SOURCE):
+                linked = await listing.linked()
+            if linked is None or self.work.stop_flag.should_stop():
+                return
+            now_ns = self._now_ns(listing)
+            files = [[entry for entry in file if self._is_selected(entry, now_ns)] for file in linked.files]
+            names = [entry for file in files for entry in file]
+            if names:
+                self.work.emit(Found(len(names), sum(entry.size for entry in names)))
+                await self._start(self._batches, self._move_linked, files, linked.directories)
+
+    async def _move_linked(self, files: Sequence[Sequence[Entry]], here: Mapping[bytes, Attributes]) -> None:
+        """Move some files that have several names each; ``here`` has the directories that these are in."""
+        from realize.mover.hard_links import LinkedBatch, linked_files
+
+        entries = [entry for file in files for entry in file]
+        with whole(End.DESTINATION):
+            described = await self.work.destination.describe([entry.path for entry in entries])
+        decided = self._decided(entries, described)
+        if self.work.options.dry_run:
+            free = {entry.path for entry, _, action in decided if action in {Action.SEND, Action.RESUME}}
+            linked_to = {entry.path: file[0].path for file in files for entry in file[1:] if entry.path in free}
+            await self._report_dry_run([(entry, action) for entry, _, action in decided], linked_to)
+            return
+        candidates: dict[bytes, Candidate] = {}
+        for entry, existing, action in decided:
+            if action is Action.SKIP:
+                self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
+            else:
+                candidates[entry.path] = Candidate(entry, existing)
+        await self._make_directories(list(candidates.values()), here)
+        moving = LinkedBatch(self.work, linked_files(candidates, files), self._move_contents, self._retry_or_fail)
+        await moving.run()
+        self._retry_queue += (_Retry(entry, None) for entry in moving.waiting())
+
+    async def _move_contents(self, work: Work, candidates: Sequence[Candidate]) -> None:
+        """Move these files, one batch or large file after the other."""
+        for moving in grouped(candidates, self._batch_bytes):
+            if work.stop_flag.should_stop():
+                return
+            if isinstance(moving, Candidate):
+                await self._files.acquire()
+                try:
+                    await self._move_file(work, moving.entry, moving.existing)
+                finally:
+                    self._files.release()
+            else:
+                await self._move_batch(moving, work)
 
     def _listing(self) -> IListing:
         if self.work.feed is not None:
             return self.work.feed.listing()
-        listing, order = self._unordered(), self.work.options.order
+        listing, order = self._ungrouped(), self.work.options.order
         if order is None or self.work.sorting is None:
             return listing
         # Without an order, nothing that sorts is loaded.
@@ -216,18 +283,30 @@ class Move:
 
         return OrderedListing(listing, order, self.work.options.selection, self.work.sorting())
 
+    def _ungrouped(self) -> IListing:
+        """A listing in path order, with the files that have several names at its end, if their links are kept."""
+        listing = self._unordered()
+        if not self.work.hard_links or self.work.sorting is None:
+            return listing
+        from realize.mover.grouped import GroupedListing
+
+        self._grouped = GroupedListing(listing, self.work.options.selection, self.work.sorting)
+        return self._grouped
+
     def _unordered(self) -> IListing:
         if self.work.names is not None:
             # Without names, nothing that looks them up is loaded.
             from realize.mover.named import NamedListing
 
-            return NamedListing(self.work.source, self.work.names, links=self.work.options.links)
+            options, hard_links = self.work.options, self.work.hard_links
+            return NamedListing(self.work.source, self.work.names, links=options.links, hard_links=hard_links)
         options = self.work.options
         return self.work.source.walk(
             avoid=self.avoid,
             leave=options.selection.leaving(),
             one_file_system=options.one_file_system,
             links=options.links,
+            hard_links=self.work.hard_links,
         )
 
     async def _page(self, listing: IListing) -> list[Entry]:
@@ -239,12 +318,19 @@ class Move:
         if not self._second_round:
             self._second_round = True
             self.work.scarcity.look_again()
+        linked: dict[bytes, list[Entry]] = {}
         for each in waiting:
+            if each.listed.identity and each.sent is None:
+                linked.setdefault(each.listed.identity, []).append(each.listed)
+                continue
             work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
             if each.listed.kind is Kind.LINK:
                 await self._start(self._batches, self._move_links, [each.listed])
                 continue
             await self._start(self._files, self._move_file, work, each.listed)
+        for names in linked.values():
+            # The directories are there since the first attempt, or are made when the files come.
+            await self._start(self._batches, self._move_linked, [names], {})
         await self._jobs.drained()
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
@@ -435,8 +521,13 @@ class Move:
                 decided.append((entry, existing, action))
         return decided
 
-    async def _report_dry_run(self, decided: Sequence[tuple[Entry, Action]]) -> None:
-        """Report what would be done; a file that permissions would not allow to be moved is reported as failed."""
+    async def _report_dry_run(
+        self, decided: Sequence[tuple[Entry, Action]], linked_to: Mapping[bytes, bytes] = _NOTHING_LINKED
+    ) -> None:
+        """Report what would be done; a file that permissions would not allow to be moved is reported as failed.
+
+        ``linked_to`` has those that would become links, to what.
+        """
         work = self.work
         refused: dict[bytes, tuple[End, RealizeError]] = {}
         conflicts = {Action.RENAME, Action.COMPARE} if work.options.policy is OnConflict.RENAME else set()
@@ -467,11 +558,12 @@ class Move:
             if why is not None:
                 work.emit(Failed(entry.path, *why))
             else:
-                sends = entry.size if action not in {Action.SKIP, Action.COMPARE} else 0
+                link = linked_to.get(entry.path, b"")
+                sends = entry.size if action not in {Action.SKIP, Action.COMPARE} and not link else 0
                 if sends and work.allowance is not None and not work.allowance.take(sends):
                     work.spent()
                     return
-                work.emit(Planned(entry.path, entry.size, action, stored_as))
+                work.emit(Planned(entry.path, entry.size, action, stored_as, linked_to=link))
 
     async def _not_to_be_kept(self, keeping: Keeping, paths: Sequence[bytes]) -> dict[bytes, tuple[End, RealizeError]]:
         """The files of which something could not be kept, and why, as far as that shows without touching anything."""
@@ -525,8 +617,10 @@ class Move:
             return selection.accepts_age(entry.mtime_ns, now_ns)
         return False
 
-    async def _move_batch(self, batch: Sequence[Candidate]) -> None:
-        scarcity = self.work.scarcity
+    async def _move_batch(self, batch: Sequence[Candidate], deferring: Work | None = None) -> None:
+        """Move the files of a batch; ``deferring`` is used instead of the run's own `Work`, if given."""
+        work = self.work if deferring is None else deferring
+        scarcity = work.scarcity
         tried: list[Candidate] = []
         for candidate in batch:
             refusal = scarcity.refusal(candidate.entry.path, candidate.entry.size)
@@ -535,15 +629,15 @@ class Move:
             else:
                 side_error = SideError(End.DESTINATION, refusal)
                 side_error.in_vain = True
-                self._retry_or_fail(self.work, candidate.entry, side_error)
+                self._retry_or_fail(work, candidate.entry, side_error)
         if not tried:
             return
-        if self.work.allowance is None:
-            await move_small(self.work, tried, self._batch_file_ended)
+        if work.allowance is None:
+            await move_small(work, tried, partial(self._batch_file_ended, work))
         else:
-            await self._move_as_allowed(self.work.allowance, tried)
+            await self._move_as_allowed(work, work.allowance, tried)
 
-    async def _move_as_allowed(self, allowance: Allowance, batch: Sequence[Candidate]) -> None:
+    async def _move_as_allowed(self, work: Work, allowance: Allowance, batch: Sequence[Candidate]) -> None:
         """Move the first files of a batch, as many as may be sent; of one that is too large alone, its beginning."""
         reserved = await allowance.reserve(sum(each.entry.size for each in batch))
         fitting: list[Candidate] = []
@@ -559,27 +653,27 @@ class Move:
             nonlocal sent
             # What failed may have travelled all the same.
             sent += candidate.entry.size if isinstance(outcome, SideError) else outcome.sent
-            self._batch_file_ended(candidate, outcome)
+            self._batch_file_ended(work, candidate, outcome)
 
         try:
             if fitting:
-                await move_small(self.work, fitting, ended)
+                await move_small(work, fitting, ended)
         finally:
             allowance.settle(reserved, sent)
         if not fitting:
-            await self._move_file(self.work, batch[0].entry, batch[0].existing)
+            await self._move_file(work, batch[0].entry, batch[0].existing)
         if len(batch) > max(1, len(fitting)):
-            self.work.spent()
+            work.spent()
 
-    def _batch_file_ended(self, candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
+    def _batch_file_ended(self, work: Work, candidate: Candidate, outcome: Finished | Unknown | SideError) -> None:
         """Deal with the outcome of one file of a batch."""
         if isinstance(outcome, SideError):
             if outcome.no_room:
                 outcome.in_vain = True
-                self.work.scarcity.failed(candidate.entry.size)
-            self._retry_or_fail(self.work, candidate.entry, outcome)
+                work.scarcity.failed(candidate.entry.size)
+            self._retry_or_fail(work, candidate.entry, outcome)
         else:
-            self.work.emit(outcome)
+            work.emit(outcome)
 
     async def _move_links(self, batch: Sequence[Entry]) -> None:
         await move_links(self.work, batch, self._link_ended)
@@ -606,7 +700,7 @@ class Move:
                 side_error = SideError(End.DESTINATION, refusal)
                 side_error.in_vain = True
                 raise side_error
-            self.work.emit(await move_large(work, listed, existing))
+            work.emit(await move_large(work, listed, existing))
         except Spent:
             work.spent()
         except SideError as side_error:
@@ -646,7 +740,7 @@ class Move:
         path, size = listed.path, listed.size
         end, error = side_error.end, side_error.error
         if end is End.SOURCE and isinstance(error, NotFound):
-            self.work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
+            work.emit(Finished(path, size, 0, How.GONE, b"", removed=False))
         elif side_error.no_room and (
             not side_error.in_vain
             or self.work.feed is not None
@@ -660,10 +754,10 @@ class Move:
             or self.work.feed is not None
             or len(self._retry_queue) >= MAX_RETRY_QUEUE_FILES
         ):
-            self.work.emit(Failed(path, end, error))
+            work.emit(Failed(path, end, error))
         else:
             self._retry_queue.append(_Retry(listed, side_error.sent or work.sent))
-            self.work.emit(Postponed(path, end, error))
+            work.emit(Postponed(path, end, error))
 
     def _no_room(self, path: bytes, size: int, error: RealizeError) -> None:
         self.work.scarcity.left(self.work.name, size)

@@ -28,16 +28,17 @@ class NamedListing:
     before: then this run has moved it, before a connection was lost.
     One of nothing is listed once; a page counts as reported when the next one is asked for, so that what was looked up
     ahead when a connection was lost is listed again.
-    A symlink is listed as one with ``links``, else as left.
+    A symlink is listed as one with ``links``, else as left; ``hard_links`` is as for a listing.
     """
 
     held: Final = 0
 
-    def __init__(self, store: IStore, names: Names, *, links: bool) -> None:
+    def __init__(self, store: IStore, names: Names, *, links: bool, hard_links: bool = False) -> None:
         self.now_ns = sys.maxsize
         self._store = store
         self._names = names
         self._links = links
+        self._hard_links = hard_links
         self._position = 0
         self._number = 0
         """How many names were looked up."""
@@ -77,7 +78,9 @@ class NamedListing:
             wanted += [(each, False) for each in inside if each not in self._inside]
             self._inside = inside
             wanted.append((name, True))
-        examined = await self._store.examine([path for path, _ in wanted], links=self._links)
+        examined = await self._store.examine(
+            [path for path, _ in wanted], links=self._links, hard_links=self._hard_links
+        )
         self.now_ns = examined.now_ns
         page: list[Entry] = []
         for (path, named), found in zip(wanted, examined.entries, strict=True):

@@ -13,18 +13,16 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from realize.mover.ancestors import ancestors
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Sorting
+from realize.mover.records import Records, entries_of
 from realize.store.interfaces import IListing
-from realize.values import Attributes, Entry, Kind, Order
+from realize.values import Entry, Kind, Order
 
 ORDERED_PAGE_FILES: Final = 250
 """Files on a page; what a page does not begin is what a run that ends early has not begun."""
 
 _KEY: Final = struct.Struct("!Q")
-_FILE: Final = struct.Struct("!Qq")
-_DIRECTORY: Final = struct.Struct("!qH")
 
 
 @implementer(IListing)
@@ -43,7 +41,7 @@ class OrderedListing:
         self._order = order
         self._selection = selection
         self._sorting = sorting
-        self._above: list[tuple[bytes, Attributes]] = []
+        self._records = Records()
         self._position: int | None = None
         """Where the next records are; None while the listing goes on."""
         self._busy = False
@@ -78,12 +76,9 @@ class OrderedListing:
         self.now_ns = self._listing.now_ns
         records = []
         for entry in page:
-            while self._above and not entry.path.startswith(self._above[-1][0] + b"/"):
-                self._above.pop()
-            if entry.kind is Kind.DIRECTORY:
-                self._above.append((entry.path, Attributes(entry.mtime_ns, entry.mode)))
-            elif entry.kind is Kind.FILE and self._is_meant(entry):
-                records.append(self._record(entry))
+            self._records.listed(entry)
+            if entry.kind is Kind.FILE and self._is_meant(entry):
+                records.append(self._records.of(entry, _KEY.pack(_key(entry, self._order))))
         if records:
             await self._sorting.add(records)
         return [entry for entry in page if entry.kind is not Kind.FILE]
@@ -92,16 +87,11 @@ class OrderedListing:
         records, self._position = await self._sorting.read(self._position or 0, ORDERED_PAGE_FILES)
         page: dict[bytes, Entry] = {}
         for record in records:
-            page |= {entry.path: entry for entry in _entries(record)}
+            page |= {entry.path: entry for entry in entries_of(record, _KEY.size)}
         return list(page.values())
 
     def _is_meant(self, entry: Entry) -> bool:
         return self._selection.accepts_path(entry.path) and self._selection.accepts_size(entry.size)
-
-    def _record(self, entry: Entry) -> bytes:
-        above = b"".join(_DIRECTORY.pack(each.mtime_ns, each.mode) for _, each in self._above)
-        key = _KEY.pack(_key(entry, self._order))
-        return b"%b%b\0%b%b" % (key, entry.path, _FILE.pack(entry.size, entry.mtime_ns), above)
 
     def close(self) -> None:
         """See `IListing`."""
@@ -132,17 +122,3 @@ def _shifted(mtime_ns: int) -> int:
 def _turned(number: int) -> int:
     """The opposite order, in 64 bits."""
     return (1 << 64) - 1 - number
-
-
-def _entries(record: bytes) -> list[Entry]:
-    """The file of a record, behind the directories that it is in, the outermost first."""
-    path, rest = record[_KEY.size :].split(b"\0", 1)
-    size, mtime_ns = _FILE.unpack_from(rest)
-    # Directories that no listing has told of, such as those above a name, are missing at the outer end.
-    known = list(_DIRECTORY.iter_unpack(rest[_FILE.size :]))
-    above = ancestors(path)
-    entries = [
-        Entry(directory, Kind.DIRECTORY, mtime_ns=directory_ns, mode=mode)
-        for directory, (directory_ns, mode) in zip(above[len(above) - len(known) :], known, strict=True)
-    ]
-    return [*entries, Entry(path, Kind.FILE, size, mtime_ns)]

@@ -36,6 +36,7 @@ from realize.mover.events import (
     Found,
     How,
     Listed,
+    NoHardLinks,
     NoRoom,
     Observer,
     OlderDestination,
@@ -52,7 +53,7 @@ from realize.mover.stop_flag import StopFlag
 from realize.mover.turns import SourceTurns
 from realize.mover.work import Side, SideError, TransferOptions, Work, whole
 from realize.store.interfaces import IStore
-from realize.values import USUALLY_PRESERVED, OnConflict, Where, WhereKind
+from realize.values import USUALLY_PRESERVED, OnConflict, Preserve, Where, WhereKind
 
 if TYPE_CHECKING:
     from realize.mover.keeping import Keeping
@@ -104,6 +105,7 @@ class Run:
     """Whether files are skipped that should be kept beside others, and nobody was told yet."""
     _keeping: Keeping | None = None
     """Made with the first source that was found."""
+    _no_hard_links_told: bool = False
     _progresses: dict[IStore, Progress] = field(factory=dict)
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
@@ -353,6 +355,7 @@ class Run:
             allowance=self.allowance,
             keeping=self._keeping,
         )
+        work = self._with_hard_links(work)
         self._scarcity.begin(source.name)
         try:
             if work.unsure:
@@ -374,6 +377,18 @@ class Run:
                 raise self._named(name, side_error) from side_error.error
             self.observer(Failed(b"", End.SOURCE, side_error.error))
 
+    def _with_hard_links(self, work: Work) -> Work:
+        """The same, keeping hard links if that is asked for and both ends know how; else that is told once."""
+        if Preserve.HARDLINKS not in self.options.preserve or work.feed is not None:
+            return work
+        for end, store in ((End.SOURCE, work.source), (End.DESTINATION, work.destination)):
+            if not store.hard_links:
+                if not self._no_hard_links_told:
+                    self._no_hard_links_told = True
+                    self.observer(NoHardLinks(end))
+                return work
+        return evolve(work, hard_links=True)
+
     def _removed_after_all(self, number: int, gone: Sequence[bool]) -> None:
         """Report the files whose removal went unanswered and that turn out to be gone; the listing has the others."""
         unsure = self._unsure[number]
@@ -388,6 +403,7 @@ class Run:
                     finished.stored_as,
                     finished.target,
                     finished.backup,
+                    finished.linked_to,
                 )
                 self.manifest.removed(self.sources[number].name, [arrived])
             self.observer(finished)

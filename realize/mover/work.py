@@ -133,7 +133,11 @@ class Work(Shown):
     feed: Feed | None = None
     names: Names | None = None
     sorting: Callable[[], Sorting] | None = None
-    """Makes what sorts a listing, if the files go in an order."""
+    """Makes what sorts a listing, if the files go in an order, or hard links are kept."""
+    hard_links: bool = False
+    """Whether names of one file become names of one file: that is asked for, and both ends know how."""
+    removals: dict[bytes, Version] | None = None
+    """Collects what is to be removed later, as the version that has arrived; None: it is removed at once."""
     keeping: Keeping | None = None
     """What else is carried over, or not; None: permission bits and times are, or nothing."""
 

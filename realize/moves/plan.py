@@ -18,6 +18,7 @@ from realize.schedule.jitter import jitter
 from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.schedule.when import Calendar, Every, Settled, parse_when
 from realize.shown import Shown
+from realize.values import Preserve
 
 MAX_JITTER_S: Final = 60.0
 """The most that runs by the clock are spread over unless a move says otherwise."""
@@ -173,6 +174,9 @@ def _contradictions(move: MoveConfig, locations: list[Location], *, settles: boo
         yield ("order",), 'files go as they settle; expected a move by the clock, such as when = "every 10m"'
     if settles and move.max_transfer_bytes is not None:
         yield ("max_transfer",), 'is for a move by the clock, such as when = "every 1d"'
+    if settles and Preserve.HARDLINKS in move.preserve:
+        why = "files go one by one as they settle, so hard links cannot be kept"
+        yield ("preserve",), f'{why}; expected no hardlinks, or a move by the clock, such as when = "every 1h"'
     for name in _RATES if all(local) else ():
         if getattr(move, name) is not None:
             yield (name,), "limits are for connections, and here both ends are local"

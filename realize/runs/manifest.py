@@ -308,6 +308,7 @@ class Manifest:
                 "size": file.size,
                 "blake3": file.digest.hex() if file.target is None else None,
                 **given_path_fields(file.target, "target"),
+                **given_path_fields(file.linked_to, "linked_to"),
                 "how": None if file.how is None else file.how.name.lower(),
                 **ends,
                 f"{event}_at": at,

@@ -21,6 +21,7 @@ from realize.mover.events import (
     How,
     Left,
     Listed,
+    NoHardLinks,
     NoRoom,
     NotCompressed,
     NotPreserved,
@@ -198,6 +199,8 @@ class RunLog:
                 log.warning("not_kept", path=display_name(path), kind=kind.value, error=why)
             case NotCompressed(peer):
                 log.warning("not_compressed", peer=peer)
+            case NoHardLinks(end):
+                log.warning("no_hard_links", end=end.value)
             case NoRoom(files, size, missing):
                 log.warning("no_room", files=files, bytes=size, missing=missing)
             case Retrying(error, delay):

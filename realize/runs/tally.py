@@ -44,6 +44,8 @@ class _Counts(Shown):
     finished_bytes: Counter[How] = field(factory=Counter)
     links: int = 0
     """Symlinks among the files that are at the destination."""
+    linked: int = 0
+    """Names among them that are hard links to another one."""
     planned: Counter[Action] = field(factory=Counter)
     planned_bytes: int = 0
     left: int = 0
@@ -175,6 +177,7 @@ class Tally(_Counts):
         for count in (self, self._recounted) if still_there else (self,):
             count.finished[event.how] += 1
             count.finished_bytes[event.how] += event.size
+            count.linked += bool(event.linked_to)
             count.links += event.target is not None and event.how in ARRIVED
 
     def _forget(self, recounted: _Counts) -> None:
@@ -183,6 +186,7 @@ class Tally(_Counts):
         self.finished -= recounted.finished
         self.finished_bytes -= recounted.finished_bytes
         self.links -= recounted.links
+        self.linked -= recounted.linked
         self.planned -= recounted.planned
         self.planned_bytes -= recounted.planned_bytes
         self.left -= recounted.left

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from realize.errors import RealizeError
-from realize.values import Committed, Linked
+from realize.values import Committed, HardLinked, Linked
 
 
 class Saved(enum.Enum):
@@ -48,6 +48,9 @@ class FileHooks:
 
     def linked(self, directory: str, outcome: Linked, links: int = 1) -> None:
         """``links`` symlinks were made, or found to be there already, or skipped."""
+
+    def hard_linked(self, directory: str, outcome: HardLinked, names: int = 1) -> None:
+        """``names`` names were given to files, or found to be theirs already, or could not be given to them."""
 
     def removed(self, directory: str, files: int = 1) -> None:
         """``files`` files or symlinks were removed after they were moved away."""

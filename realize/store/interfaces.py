@@ -10,8 +10,8 @@ Invariants that every implementation keeps:
 
 * no name leads outside the directory, and no symlink is followed below it;
 * a final file is replaced atomically or not at all, and only by content whose digest was verified;
-* ``put_small``, ``put_links``, ``commit``, ``settle`` and the end of ``match_final`` answer only once the final file,
-  or symlink, is on stable storage;
+* ``put_small``, ``put_links``, ``link_files``, ``commit``, ``settle`` and the end of ``match_final`` answer only once
+  the final file, or symlink, is on stable storage;
 * ``remove`` removes nothing but the version that it was asked to remove.
 """
 
@@ -34,6 +34,8 @@ from realize.values import (
     Expected,
     Fetched,
     FoundSymlink,
+    HardLink,
+    HardLinked,
     Linked,
     OnConflict,
     Piece,
@@ -199,6 +201,7 @@ class IStore(Interface):
     """The files of one directory, or of one location below it."""
 
     links: bool = Attribute("Whether symlinks can be moved: `walk` can list them; known once `open` has answered.")
+    hard_links: bool = Attribute("Whether `link_files` may be used, and `walk` tells identities; known like ``links``.")
     replaces: bool = Attribute("Whether the user of it may replace files; known once `open` has answered.")
     tells: frozenset[Preserve] = Attribute("What `read_extras` knows, and mode and times; known like `links`.")
     accepts: frozenset[Preserve] = Attribute("What may be set here, mode and times included; known like `links`.")
@@ -225,6 +228,7 @@ class IStore(Interface):
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
         links: bool = False,
+        hard_links: bool = False,
     ) -> IListing:
         """List everything below the location, as `Entry` values; a directory comes before what is in it.
 
@@ -233,11 +237,13 @@ class IStore(Interface):
         With ``one_file_system``, one on another file system than the location is listed as left, and not entered.
         Partials are listed only with ``partials``.
         Symlinks are `realize.values.Kind.LINK` with ``links``, else they are among what is left alone.
+        With ``hard_links``, files that have other names, too, wherever these are, have an identity token.
         """
 
-    def examine(paths: Sequence[bytes], *, links: bool = False) -> Deferred[Examined]:
-        """Return for each of these names the entry that a listing would have, or an error; ``links`` is as for `walk`.
+    def examine(paths: Sequence[bytes], *, links: bool = False, hard_links: bool = False) -> Deferred[Examined]:
+        """Return for each of these names the entry that a listing would have, or an error.
 
+        ``links`` and ``hard_links`` are as for `walk`.
         A directory comes without its contents, and what does not exist gives `realize.errors.NotFound`.
         """
 
@@ -334,6 +340,16 @@ class IStore(Interface):
 
     def foresee(paths: Sequence[bytes], extras: Sequence[Extras]) -> Deferred[list[RealizeError | None]]:
         """Return for each what could not be kept of it here; None is no promise, since nothing is touched."""
+
+    def link_files(links: Sequence[HardLink]) -> Deferred[list[HardLinked | RealizeError]]:
+        """Give files that are here other names, too, in this order, and make these durable.
+
+        Only a file is linked that this store has put, or compared with what its user has, since the first call of this,
+        and that is unchanged since; call it without any before the first file is put.
+        What cannot be linked gives `realize.values.HardLinked.NOT_LINKED`: another file has the name, the file is
+        another one by now, is on another file system, or has as many names as it can.  Nothing is ever replaced.
+        Cancelling works as for `put_small`.
+        """
 
     def settle(expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """Return for each whether the final file of that name has exactly that content; if so, it is durable by then.

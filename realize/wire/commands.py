@@ -74,7 +74,22 @@ ZSTD_ALWAYS: Final = "zstd-always"
 EXTRA_ATTRIBUTES: Final = "extra-attributes"
 """The capability to understand `ReadExtras`, `Foresee`, and ``extras`` of other commands."""
 
-CAPABILITIES: Final = (DELTAS, ECHO, KEEP_BOTH, ONE_FILE_SYSTEM, BACKUPS, EXAMINE, LINKS, HOLES, ZSTD, EXTRA_ATTRIBUTES)
+HARD_LINKS: Final = "hard-links"
+"""The capability to list the identities of files with several names, and to understand `LinkFiles`."""
+
+CAPABILITIES: Final = (
+    DELTAS,
+    ECHO,
+    KEEP_BOTH,
+    ONE_FILE_SYSTEM,
+    BACKUPS,
+    EXAMINE,
+    LINKS,
+    HOLES,
+    ZSTD,
+    EXTRA_ATTRIBUTES,
+    HARD_LINKS,
+)
 """The capabilities that this software announces in Hello, unless it is told otherwise."""
 
 MAX_HANDLES: Final = 64
@@ -251,8 +266,9 @@ class Walk(RealizeCommand):
     """Send me the next page of a listing; a new listing number starts one.
 
     The requester sends it; needs ``read``.
-    Only the first call's ``partials``, ``avoid``, ``leave`` (see `realize.leaving`), ``one_file_system`` and ``links``
-    count; the last two are for whoever has the capabilities `ONE_FILE_SYSTEM` and `LINKS`.
+    Only the first call's ``partials``, ``avoid``, ``leave`` (see `realize.leaving`), ``one_file_system``, ``links`` and
+    ``hard_links`` count; the last three are for whoever has the capabilities `ONE_FILE_SYSTEM`, `LINKS` and
+    `HARD_LINKS`.
     When ``more`` is false, this was the last page and the number is free again.
     ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
@@ -265,6 +281,7 @@ class Walk(RealizeCommand):
         (b"leave", Packed(packing.RULES, optional=True)),
         (b"one_file_system", Flag(optional=True)),
         (b"links", Flag(optional=True)),
+        (b"hard_links", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"entries", Packed(packing.ENTRIES)),
@@ -286,7 +303,7 @@ class Examine(RealizeCommand):
     """Say what these names stand for, as a listing would.
 
     The requester sends it, to whoever has the capability `EXAMINE`; needs ``read``.
-    ``links`` is as for `Walk`.
+    ``links`` and ``hard_links`` are as for `Walk`.
     ``now`` is the clock of the responder before it looked, in nanoseconds since the epoch.
     """
 
@@ -294,6 +311,7 @@ class Examine(RealizeCommand):
         (b"handle", _number()),
         (b"paths", Packed(packing.PATHS)),
         (b"links", Flag(optional=True)),
+        (b"hard_links", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"examined", Packed(packing.EXAMINED_ENTRIES)), (b"now", Number())]
 
@@ -430,6 +448,20 @@ class Foresee(RealizeCommand):
         (b"extras", Packed(packing.EACH_EXTRAS)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"foreseen", Packed(packing.FORESEEN))]
+
+
+class LinkFiles(RealizeCommand):
+    """Give these files other names, too, and make those durable.
+
+    The requester sends it, to whoever has the capability `HARD_LINKS`; needs ``write`` or ``create``.
+    Only files are linked that were put, or found to be there already, on this handle after the first `LinkFiles`.
+    """
+
+    arguments: ClassVar[list[tuple[bytes, Any]]] = [
+        (b"handle", _number()),
+        (b"links", Packed(packing.FILE_LINKS)),
+    ]
+    response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.FILE_LINK_OUTCOMES))]
 
 
 class Settle(RealizeCommand):

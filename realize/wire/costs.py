@@ -61,6 +61,7 @@ _BATCHES: Final = commands.names(
     commands.FindSiblings,
     commands.Forbidden,
     commands.Foresee,
+    commands.LinkFiles,
     commands.MakeDirectories,
     commands.Prune,
     commands.PutLinks,

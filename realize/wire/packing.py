@@ -42,6 +42,8 @@ from realize.values import (
     Existing,
     Expected,
     FoundSymlink,
+    HardLink,
+    HardLinked,
     Kind,
     Linked,
     Preserve,
@@ -194,6 +196,8 @@ _ENTRY: Final = struct.Struct(">qq")
 _MTIME: Final = struct.Struct(">q")
 _VERSION: Final = struct.Struct(">QQqqq")
 _ATTRIBUTES: Final = struct.Struct(">qH")
+_LINKED_FILE: Final = 7
+"""Stands for `Kind.FILE` where the identity of a file with several names follows."""
 _EXISTING: Final = struct.Struct(">qqqq")
 _PRESENT: Final = 4
 _RECENT: Final = 8
@@ -233,17 +237,23 @@ def _encode_entry(entry: Entry) -> bytes:
     note = cut(entry.note, MAX_ERROR_TEXT_BYTES)
     return b"".join(
         (
-            _U8.pack(entry.kind._value_),
+            _U8.pack(_LINKED_FILE if entry.identity else entry.kind._value_),
             _ENTRY.pack(entry.size, entry.mtime_ns),
             _octets(entry.path),
             _octets(note),
             _U16.pack(entry.mode) if entry.kind is Kind.DIRECTORY else b"",
+            _octets(entry.identity) if entry.identity else b"",
         )
     )
 
 
 def _decode_entry(cursor: Cursor) -> Entry:
-    kind = cursor.choice(Kind)
+    number = cursor.byte()
+    if number == _LINKED_FILE:
+        size, mtime_ns = cursor.fields(_ENTRY)
+        path, note = cursor.octets(), cursor.text()
+        return Entry(path, Kind.FILE, _size(size), mtime_ns, note, identity=cursor.octets(_MAX_TOKEN_BYTES))
+    kind = _member(Kind, number)
     size, mtime_ns = cursor.fields(_ENTRY)
     path, note = cursor.octets(), cursor.text()
     mode = _permissions(cursor.fields(_U16)[0]) if kind is Kind.DIRECTORY else 0
@@ -543,6 +553,23 @@ def _decode_linked(cursor: Cursor) -> Linked:
     return cursor.choice(Linked)
 
 
+def _encode_hard_link(link: HardLink) -> bytes:
+    return link.digest + _octets(link.path) + _octets(link.to)
+
+
+def _decode_hard_link(cursor: Cursor) -> HardLink:
+    digest = cursor.take(DIGEST_BYTES)
+    return HardLink(cursor.octets(), cursor.octets(), digest)
+
+
+def _encode_hard_linked(linked: HardLinked) -> bytes:
+    return _U8.pack(linked.value)
+
+
+def _decode_hard_linked(cursor: Cursor) -> HardLinked:
+    return cursor.choice(HardLinked)
+
+
 def _encode_vacant(vacant: Vacant) -> bytes:
     if vacant.mtime_ns is None:
         return b"\0" + _octets(vacant.path)
@@ -759,6 +786,7 @@ SEEN: Final = Codec[Seen]("versions of final files", _encode_seen, _decode_seen,
 EXPECTED_FILES: Final = Codec[Expected]("expected files", _encode_expected, _decode_expected)
 SIZED_FILES: Final = Codec[Sized]("files with sizes", _encode_sized, _decode_sized)
 SYMLINKS: Final = Codec[Symlink]("symlinks", _encode_link, _decode_link)
+FILE_LINKS: Final = Codec[HardLink]("hard links", _encode_hard_link, _decode_hard_link)
 VACANT: Final = Codec[Vacant]("empty directories", _encode_vacant, _decode_vacant)
 DIRECTORIES: Final = Codec[Directory]("directories", _encode_directory, _decode_directory)
 REMOVALS: Final = Codec[Removal]("removals", _encode_removal, _decode_removal)
@@ -783,6 +811,7 @@ FOUND_EXTRAS: Final = Results("found attributes", _encode_found_extras, _decode_
 FORESEEN: Final = Results("foreseen attributes", _encode_nothing, _decode_nothing, usual=None)
 FOUND_LINKS: Final = Results("symlinks", _encode_found_link, _decode_found_link)
 LINK_OUTCOMES: Final = Results("outcomes of symlinks", _encode_linked, _decode_linked)
+FILE_LINK_OUTCOMES: Final = Results("outcomes of hard links", _encode_hard_linked, _decode_hard_linked)
 OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
 SIBLINGS: Final = Results("siblings", _encode_siblings, _decode_siblings)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
@@ -854,6 +883,11 @@ def measure_foreseen(asked: tuple[bytes, Extras]) -> int:
 def measure_link(link: Symlink) -> int:
     """Return an upper bound of the bytes that a symlink takes, without packing it."""
     return max(len(link.path) + len(link.target) + NAMED_BYTES, measure_extras(link.extras))
+
+
+def measure_hard_link(link: HardLink) -> int:
+    """Return an upper bound of the bytes that a hard link takes, without packing it."""
+    return len(link.path) + len(link.to) + NAMED_BYTES
 
 
 def measure_found_link(found: FoundTarget | RealizeError) -> int:

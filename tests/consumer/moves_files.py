@@ -62,6 +62,7 @@ from realize.api.events import (
     How,
     Left,
     Listed,
+    NoHardLinks,
     NoRoom,
     NotCompressed,
     NotPreserved,
@@ -116,7 +117,7 @@ def told(event: Event) -> str:
             return f"{error} {delay}"
         case NotPreserved(_, kind, why):
             return f"{kind} {why}"
-        case Listed() | UnderWay() | OlderDestination() | NotCompressed():
+        case Listed() | UnderWay() | NoHardLinks() | OlderDestination() | NotCompressed():
             return ""
     return "an event of a later version"
 

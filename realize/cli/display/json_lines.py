@@ -16,6 +16,7 @@ from realize.mover.events import (
     How,
     Left,
     Listed,
+    NoHardLinks,
     NoRoom,
     NotCompressed,
     NotPreserved,
@@ -82,6 +83,7 @@ class JsonLines:
                 "arrived_bytes": tally.arrived_bytes,
                 "sent_bytes": tally.sent_bytes,
                 "links": tally.links,
+                "linked": tally.linked,
                 "hole_bytes": tally.hole_bytes,
                 "compression_saved_bytes": tally.compression_saved_bytes,
                 "removed": tally.removed,
@@ -112,13 +114,14 @@ def event_fields(event: Event) -> dict[str, Any] | None:
     match event:
         case SourceStarted(source, destination):
             return {"event": "source", "source": printable(source), "destination": printable(destination)}
-        case Planned(path, size, action, stored_as, target):
+        case Planned(path, size, action, stored_as, target, linked_to):
             about = {**path_fields(path), **given_path_fields(target, "target"), "size": size}
             return {
                 "event": "planned",
                 **about,
                 "action": action.value,
                 **given_path_fields(stored_as, "stored_as"),
+                **given_path_fields(linked_to, "linked_to"),
             }
         case Started(path, size, have):
             return {"event": "started", **path_fields(path), "size": size, "have": have}
@@ -127,7 +130,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
         case Unknown(path, size, _, how):
             there = None if how is None else how.name.lower()
             return {"event": "unknown", **path_fields(path), "size": size, "how": there}
-        case Finished(path, size, sent, how, digest, removed, stored_as, target, holes, backup):
+        case Finished(path, size, sent, how, digest, removed, stored_as, target, holes, backup, linked_to):
             return {
                 "event": "finished",
                 **path_fields(path),
@@ -140,6 +143,7 @@ def event_fields(event: Event) -> dict[str, Any] | None:
                 "removed": removed,
                 **given_path_fields(stored_as, "stored_as"),
                 **given_path_fields(backup, "backup"),
+                **given_path_fields(linked_to, "linked_to"),
             }
         case Failed(path, end, error):
             return {"event": "failed", **path_fields(path), "end": end.value, **error_fields(error)}
@@ -161,6 +165,8 @@ def event_fields(event: Event) -> dict[str, Any] | None:
             return {"event": "not_kept", **(path_fields(path) if path else {}), "kind": kind.value, "why": why}
         case NotCompressed(peer):
             return {"event": "not_compressed", "peer": peer}
+        case NoHardLinks(end):
+            return {"event": "no_hard_links", "end": end.value}
         case Retrying(error, delay):
             return {"event": "retrying", "delay": round(delay, 3), **error_fields(error)}
         case Found() | Listed() | Progressed() | UnderWay():

@@ -33,6 +33,7 @@ def closing_line(tally: Tally, seconds: float, *, remove: bool, dry_run: bool) -
         (tally.finished[How.SKIPPED], "skipped"),
         (tally.finished[How.GONE], "gone"),
         (tally.links, "of them symlinks" if tally.links != 1 else "of them a symlink"),
+        (tally.linked, "of them hard links to others" if tally.linked != 1 else "of them a hard link to another"),
         (tally.left, "left"),
         (tally.held_back, "held back by --min-age, with times in the future"),
         (tally.failed, "failed"),

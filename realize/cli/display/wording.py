@@ -13,6 +13,7 @@ from realize.mover.events import (
     HeldBack,
     How,
     Left,
+    NoHardLinks,
     NoRoom,
     NotCompressed,
     NotPreserved,
@@ -78,6 +79,11 @@ class Wording:
                     f"warning: {peer}: content is not compressed: the daemon there is of an older version, or its "
                     'configuration says compress = "never"'
                 )
+            case NoHardLinks(end):
+                return (
+                    f"warning: {self._at(end)}: is of an older version that knows no hard links: "
+                    "each name of a file becomes a file of its own"
+                )
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
             case Stopped(path, size, None):
@@ -111,6 +117,8 @@ class Wording:
         extra = "" if event.how is How.CREATED else f", {event.how.value}"
         if event.stored_as:
             extra += f", as {display_name(event.stored_as)}"
+        if event.linked_to:
+            extra += f", a hard link to {display_name(event.linked_to)}"
         if event.backup:
             extra += f", the former one is kept as {display_name(event.backup)}"
         return f"{verb}: {display_name(event.path)} ({_measure(event)}{extra})"
@@ -142,6 +150,8 @@ def plan_line(event: Planned | Pruned) -> str:
     if event.target is not None:
         return f"{event.action.value:<8} {'symlink':>10}  {display_name(event.path)} -> {display_name(event.target)}"
     line = f"{event.action.value:<8} {format_size(event.size):>10}  {display_name(event.path)}"
+    if event.linked_to:
+        return f"{line} (a hard link to {display_name(event.linked_to)})"
     if not event.stored_as:
         return line
     why = "would keep both" if event.action is Action.RENAME else "would keep both if they differ"

@@ -42,7 +42,7 @@ from realize.errors import (
 )
 from realize.store.hooks import CommitHooks, Saved, Sync
 from realize.telemetry.metrics.exposition import new_registry
-from realize.values import Committed, Linked
+from realize.values import Committed, HardLinked, Linked
 from realize.wire.commands import Data, Hello, every_command
 from realize.wire.responding import OK
 from realize.wire.server import Refusal
@@ -72,6 +72,7 @@ FAILURES: Final = (
 
 _HOW: Final = {Committed.CREATED: "created", Committed.REPLACED: "replaced", Committed.RENAMED: "renamed"}
 _HOW_LINKS: Final = {Linked.CREATED: "created", Linked.REPLACED: "replaced", Linked.ALREADY_THERE: "already_there"}
+_HOW_HARD_LINKS: Final = {HardLinked.CREATED: "created", HardLinked.ALREADY_THERE: "already_there"}
 _COMMAND_SECONDS: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0)
 _GROUP_FILES: Final = (1, 4, 16, 64, 256, 1024)
 _SYNC_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -108,6 +109,11 @@ class Metrics(EventHooks):
         )
         self._committed = count("realize_files_committed", "Files that arrived and are durable.", ["dir", "how"])
         self._linked = count("realize_links_committed", "Symlinks that arrived and are durable.", ["dir", "how"])
+        self._hard_linked = count(
+            "realize_hard_links_committed",
+            "Further names that files got, and are durable.",
+            ["dir", "how"],
+        )
         self._removed = count("realize_files_removed", "Files that were removed because they were moved away.", ["dir"])
         self._failed = count(
             "realize_file_failures",
@@ -133,6 +139,7 @@ class Metrics(EventHooks):
         self._of_directories: dict[MetricWrapperBase, Sequence[str]] = {
             self._committed: ("dir", "how"),
             self._linked: ("dir", "how"),
+            self._hard_linked: ("dir", "how"),
             self._removed: ("dir",),
             self._failed: ("dir", "reason"),
             self._groups: ("dir",),
@@ -172,6 +179,8 @@ class Metrics(EventHooks):
                 self._arrived[directory, outcome] = self._committed.labels(directory, how)
             for how in _HOW_LINKS.values():
                 self._linked.labels(directory, how)
+            for how in _HOW_HARD_LINKS.values():
+                self._hard_linked.labels(directory, how)
             self._removed.labels(directory)
             for error in FAILURES:
                 self._failed.labels(directory, error.wire_code.decode())
@@ -235,6 +244,11 @@ class Metrics(EventHooks):
         """Count symlinks that arrived; skipped ones did not."""
         if (how := _HOW_LINKS.get(outcome)) is not None:
             self._linked.labels(directory, how).inc(links)
+
+    def hard_linked(self, directory: str, outcome: HardLinked, names: int = 1) -> None:
+        """Count names that files got; the content of one that did not is counted when it arrives."""
+        if (how := _HOW_HARD_LINKS.get(outcome)) is not None:
+            self._hard_linked.labels(directory, how).inc(names)
 
     def removed(self, directory: str, files: int = 1) -> None:
         """Count files that were removed because they were moved away."""

@@ -33,6 +33,8 @@ from realize.values import (
     Expected,
     Fetched,
     FoundSymlink,
+    HardLink,
+    HardLinked,
     Kind,
     Linked,
     OnConflict,
@@ -115,6 +117,11 @@ class RemoteStore:
         """See `IStore`: older peers cannot."""
         return self._has(commands.LINKS)
 
+    @property
+    def hard_links(self) -> bool:
+        """See `IStore`: older peers cannot."""
+        return self._has(commands.HARD_LINKS)
+
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
         if self._backup_dir:
@@ -162,6 +169,7 @@ class RemoteStore:
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
         links: bool = False,
+        hard_links: bool = False,
     ) -> IListing:
         """See `IStore`."""
         if one_file_system:
@@ -174,16 +182,17 @@ class RemoteStore:
             leave=leave,
             one_file_system=one_file_system,
             links=links,
+            hard_links=hard_links,
         )
 
     @cancellable
-    async def examine(self, paths: Sequence[bytes], *, links: bool = False) -> Examined:
+    async def examine(self, paths: Sequence[bytes], *, links: bool = False, hard_links: bool = False) -> Examined:
         """See `IStore`."""
         self._require(commands.EXAMINE, "to look up files by their names")
         times: list[int] = []
 
         def ask(pack: list[bytes]) -> Deferred[list[Entry | RealizeError]]:
-            asked = self._call(commands.Examine, paths=pack, links=links or None)
+            asked = self._call(commands.Examine, paths=pack, links=links or None, hard_links=hard_links or None)
             return asked.addCallback(noted).addCallback(listed, "examined", len(pack))
 
         def noted(answer: dict[str, Any]) -> dict[str, Any]:
@@ -318,6 +327,18 @@ class RemoteStore:
             return asked.addCallback(listed, "foreseen", len(pack))
 
         return self._packed(list(zip(paths, extras, strict=True)), packing.measure_foreseen, ask)
+
+    def link_files(self, links: Sequence[HardLink]) -> Deferred[list[HardLinked | RealizeError]]:
+        """See `IStore`."""
+
+        def ask(pack: list[HardLink]) -> Deferred[list[HardLinked | RealizeError]]:
+            arguments = {"handle": self._opened(), "links": pack}
+            asked: Deferred[dict[str, Any]] = self._turns.run(
+                lambda: call_lasting(self._protocol, commands.LinkFiles, **arguments)
+            )
+            return asked.addCallback(listed, "outcomes", len(pack))
+
+        return self._packed(links, packing.measure_hard_link, ask)
 
     def settle(self, expected: Sequence[Expected]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`."""
@@ -495,11 +516,17 @@ class RemoteListing:
         leave: Sequence[bytes],
         one_file_system: bool,
         links: bool,
+        hard_links: bool,
     ) -> None:
         self._protocol = protocol
         self._listing = protocol.choose_listing()
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
-        self._first = {"leave": list(leave) or None, "one_file_system": one_file_system or None, "links": links or None}
+        self._first = {
+            "leave": list(leave) or None,
+            "one_file_system": one_file_system or None,
+            "links": links or None,
+            "hard_links": hard_links or None,
+        }
         """What only the first question says."""
         self._links = links
         self._next: Deferred[dict[str, Any]] | None = None

@@ -22,6 +22,7 @@ from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_direc
 from realize.fs.tree import Tree, identity_of
 from realize.shown import Shown
 from realize.store.local.group_commit import sync_directories
+from realize.store.local.known_files import KnownFiles
 from realize.store.local.location import RootedLocation
 from realize.store.local.partial_marks import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
@@ -186,13 +187,15 @@ def _settle(
         ):
             return None
         _refuse_written(expected.path, written=written)
-        if not vouching.vouch(fd, tree, directory, name, version_of(status), expected.attributes):
+        settled = vouching.vouch(fd, tree, directory, name, version_of(status), expected.attributes)
+        if settled is None:
             return None
         # A write just before the mtime was set would not show in it, so compare again.
         timed = expected.attributes is not None and expected.attributes.mtime_ns != status.st_mtime_ns
         if timed and digest_of(fd, expected.size) != expected.digest:
             return None
         _refuse_written(expected.path, written=is_open_for_writing(fd))
+        vouching.known.compared(settled, expected.digest)
         return directory
     finally:
         release(fd)
@@ -216,6 +219,8 @@ class Vouching(Shown):
     """
 
     clock: Clock
+    known: KnownFiles = field(factory=KnownFiles)
+    """Is to be told of what was compared, as it is then."""
 
     def vouch(
         self,
@@ -225,8 +230,8 @@ class Vouching(Shown):
         name: bytes,
         version: Version,
         attributes: Attributes | None,
-    ) -> bool:
-        """Make a file durable that somebody else may have written, and return whether it is still that version.
+    ) -> Version | None:
+        """Make a file durable that somebody else may have written, and return what it is now, if still that version.
 
         It gets ``attributes``, if given: a file that fewer may read at the source may be read by as few here.
 
@@ -235,12 +240,12 @@ class Vouching(Shown):
         will not remove it.
         Therefore its change time is renewed, and differs from the one before: whoever sent the file may replace the
         version that it stored, and no other.
-        Returns False for a file on which we may not do that.
+        Returns None for a file on which we may not do that.
         """
         mtime_ns = version.mtime_ns
         before = fresh_fstat(fd)
         if version_of(before) != version:
-            return False
+            return None
         try:
             if before.st_mode & MARK:
                 _end_commit(tree.directory(directory), name, before)
@@ -257,12 +262,12 @@ class Vouching(Shown):
             _renew(fd, before, mode, self.clock)
             if attributes is not None and timed:
                 if not _is_still(version, version_of(fresh_fstat(fd))):
-                    return False
+                    return None
                 os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
                 mtime_ns = version_of(fresh_fstat(fd)).mtime_ns  # which may be coarser
         except OSError as error:
             if error.errno in _NOT_OURS:
-                return False
+                return None
             raise
         os.fsync(fd)
         directory_fd = tree.directory(directory)
@@ -270,9 +275,9 @@ class Vouching(Shown):
             try:
                 named = fresh_stat(name, directory_fd)
             except FileNotFoundError:
-                return False
+                return None
             after = version_of(fresh_fstat(fd))
-        return version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after)
+        return after if version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after) else None
 
 
 def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
@@ -410,11 +415,13 @@ class FinalMatches:
                     if (verdict is not None and not verdict.holds()) or has_more(fd, size):
                         return None
                     _refuse_written(path, written=written)
-                    if not self._vouching.vouch(fd, tree, directory, name, version, attributes):
+                    vouched = self._vouching.vouch(fd, tree, directory, name, version, attributes)
+                    if vouched is None:
                         return None
                     _refuse_written(path, written=is_open_for_writing(fd))
                     for failure in sync_directories(tree, [directory]).values():
                         raise failure
+                    self._vouching.known.compared(vouched, None)
                 elif version_of(os.fstat(fd)) != version:
                     return None
                 elif matched == length:

@@ -44,7 +44,7 @@ class HardLinks:
             if not self._same(read, before):
                 return False
             os.unlink(name, dir_fd=directory_fd)
-            self._remember(before, version_of(fresh_fstat(fd)))
+            self._remember(read, before, version_of(fresh_fstat(fd)))
         return True
 
     def _same(self, read: Version, now: Version) -> bool:
@@ -53,15 +53,20 @@ class HardLinks:
         versions = self._versions.get((now.device, now.inode), {})
         return read in versions and now == next(reversed(versions))
 
-    def _remember(self, before: Version, after: Version) -> None:
-        """Remember a removal, unless more than the change time differs: then somebody has written meanwhile."""
+    def _remember(self, read: Version, before: Version, after: Version) -> None:
+        """Remember a removal, unless more than the change time differs: then somebody has written meanwhile.
+
+        What was ``read`` is not dropped before what came after it: other names may have been read with it.
+        """
         if after != evolve(before, ctime_ns=after.ctime_ns):
             return
         identity = before.device, before.inode
         versions = self._versions.pop(identity, {})
         if not versions or next(reversed(versions)) != before:
             versions = {before: None}
-        versions.pop(after, None)
+        for each in (read, after):
+            versions.pop(each, None)
+        versions[read] = None
         versions[after] = None
         if len(versions) > MAX_NAMES_PER_FILE:
             del versions[next(iter(versions))]

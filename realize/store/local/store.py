@@ -32,6 +32,7 @@ from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
+from realize.store.local.known_files import KnownFiles
 from realize.store.local.links import LinkPolicy, Placing, read_links
 from realize.store.local.listing import LocalListing
 from realize.store.local.location import BackupPlace, Backups, RootedLocation, locate
@@ -57,6 +58,8 @@ from realize.values import (
     Expected,
     Fetched,
     FoundSymlink,
+    HardLink,
+    HardLinked,
     Linked,
     OnConflict,
     Preserve,
@@ -82,7 +85,7 @@ MAX_SHORT_JOB_COMPONENTS: Final = 2048
 """Components of the names in one short job: each costs a system call, and one that is made costs more."""
 
 _T = TypeVar("_T")
-_Named = TypeVar("_Named", Directory, Removal, Sized, SmallFile, Symlink, Vacant)
+_Named = TypeVar("_Named", Directory, HardLink, Removal, Sized, SmallFile, Symlink, Vacant)
 
 
 def root_identity(root: bytes | str) -> Inode:
@@ -127,6 +130,7 @@ class LocalStore:
     """
 
     links = True
+    hard_links = True
     replaces = True
     tells = frozenset(Preserve)
 
@@ -176,7 +180,8 @@ class LocalStore:
         self._salt = b""
         self._located: RootedLocation | None = None
         self._within_backups = False
-        self._vouching = Vouching(self._clock)
+        self._known = KnownFiles()
+        self._vouching = Vouching(self._clock, self._known)
         self._origin = origin
         self._matches = FinalMatches(self._vouching, origin)
         self._hard_links = HardLinks()
@@ -231,6 +236,7 @@ class LocalStore:
         leave: Sequence[bytes] = (),
         one_file_system: bool = False,
         links: bool = False,
+        hard_links: bool = False,
     ) -> IListing:
         """See `IStore`."""
         walker = Walker(
@@ -241,16 +247,18 @@ class LocalStore:
             leave=leave,
             one_file_system=one_file_system,
             links=links,
+            hard_links=hard_links,
         )
         listing = LocalListing(walker, self._run_briefly, self._listings.discard, self._clock.now_ns)
         self._listings.add(listing)
         return listing
 
     @shielded
-    async def examine(self, paths: Sequence[bytes], *, links: bool = False) -> Examined:
+    async def examine(self, paths: Sequence[bytes], *, links: bool = False, hard_links: bool = False) -> Examined:
         """See `IStore`."""
         now_ns = self._clock.now_ns()
-        entries: list[Entry | RealizeError] = await self._while_open(examine_batch, self._location, paths, links)
+        salt = self._salt if hard_links else None
+        entries: list[Entry | RealizeError] = await self._while_open(examine_batch, self._location, paths, links, salt)
         return Examined(entries, now_ns)
 
     @shielded
@@ -365,7 +373,12 @@ class LocalStore:
                 batch.release()
         finally:
             self._committer.slots.release(len(files))
-        return [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
+        answers = [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
+        if self._known.noting:
+            for file, answer in zip(files, answers, strict=True):
+                if isinstance(answer, Stored):
+                    self._known.stored(answer, file.digest)
+        return answers
 
     @shielded
     async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
@@ -399,6 +412,23 @@ class LocalStore:
             self._check_open()
             self._stamps.note()
             answers += await self._run_in_thread(placing.put, some)
+            self._stamps.note()
+        return answers
+
+    @steadfast
+    async def link_files(self, links: Sequence[HardLink]) -> list[HardLinked | RealizeError]:
+        """See `IStore`."""
+        # Loaded only for those who keep hard links.
+        from realize.store.local.linking import Linking
+
+        self._refuse_within_backups()
+        self._known.begin(self._salt)
+        linking = Linking(self._location, self._vouching, self._committer.watch)
+        answers: list[HardLinked | RealizeError] = []
+        for some in _parts(links):
+            self._check_open()
+            self._stamps.note()
+            answers += await self._run_in_thread(linking.link, some)
             self._stamps.note()
         return answers
 
@@ -567,6 +597,7 @@ class LocalStore:
                 self._writers.discard,
                 self._owner,
                 self._acceptance,
+                self._known,
             )
             self._writers.add(writer)
         except BaseException:

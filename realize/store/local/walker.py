@@ -123,7 +123,7 @@ class _Frame:
 class Walker:
     """Walks everything below a location, depth first.
 
-    ``salt``, ``partials``, ``avoid``, ``leave``, ``one_file_system`` and ``links`` are those of
+    ``salt``, ``partials``, ``avoid``, ``leave``, ``one_file_system``, ``links`` and ``hard_links`` are those of
     `realize.store.interfaces.IStore.walk`; without ``deep``, no directory below the location is entered.
     ``start`` is where to begin, below the location: only what has that name is walked, if it is there; paths are
     relative to the location all the same. Many walks that begin somewhere may share one `Leaving`, whose rules are
@@ -143,6 +143,7 @@ class Walker:
         leave: Sequence[bytes] | Leaving = (),
         one_file_system: bool = False,
         links: bool = False,
+        hard_links: bool = False,
         deep: bool = True,
         start: tuple[bytes, ...] = (),
         entering: Callable[[bytes, int], object] | None = None,
@@ -159,6 +160,7 @@ class Walker:
         self._device: int | None = None
         """That of the location, once it is known, if no other one is entered."""
         self._links = links
+        self._inodes_salt = salt if hard_links else None
         self._deep = deep
         self._stack: list[_Frame] = []
         self._started = False
@@ -173,7 +175,8 @@ class Walker:
 
     def page(self, limit: int = PAGE_ENTRIES) -> list[Entry]:
         """Return up to ``limit`` more entries, as `realize.store.interfaces.IStore.walk` lists them; see `found`."""
-        return [entry_of(each, partials=self._partials, links=self._links) for each in self.found(limit)]
+        partials, links, salt = self._partials, self._links, self._inodes_salt
+        return [entry_of(each, partials=partials, links=links, inodes_salt=salt) for each in self.found(limit)]
 
     def found(self, limit: int) -> list[WalkEntry]:
         """Return up to ``limit`` more things that were found; an empty list is the end.
@@ -379,13 +382,16 @@ def examine_batch(
     location: RootedLocation,
     paths: Sequence[bytes],
     links: bool,  # noqa: FBT001 -- what runs in a thread is called like this
+    inodes_salt: bytes | None = None,
 ) -> list[Entry | RealizeError]:
     """Return what a listing would have under each of these names, or an error; not following symlinks."""
     with location.tree() as tree:
-        return [_examined(location, tree, path, links=links) for path in paths]
+        return [_examined(location, tree, path, links=links, inodes_salt=inodes_salt) for path in paths]
 
 
-def _examined(location: RootedLocation, tree: Tree, path: bytes, *, links: bool) -> Entry | RealizeError:
+def _examined(
+    location: RootedLocation, tree: Tree, path: bytes, *, links: bool, inodes_salt: bytes | None
+) -> Entry | RealizeError:
     try:
         if not location.root.served and location.is_own(path):
             return Entry(path, Kind.LEFT, note=OWN_NOTE)
@@ -397,13 +403,16 @@ def _examined(location: RootedLocation, tree: Tree, path: bytes, *, links: bool)
         return error
     if found is None:
         return NotFound(f"{display_name(path)}: there is no such file")
-    return entry_of(found, links=links)
+    return entry_of(found, links=links, inodes_salt=inodes_salt)
 
 
-def entry_of(found: WalkEntry, *, partials: bool = False, links: bool = False) -> Entry:
+def entry_of(
+    found: WalkEntry, *, partials: bool = False, links: bool = False, inodes_salt: bytes | None = None
+) -> Entry:
     """Return what was found as a listing has it; without ``partials``, ours are among what is left alone.
 
     So are symlinks without ``links``, and those of ours in any case.
+    With ``inodes_salt``, a file that has other names, too, has an identity token.
     """
     status = found.status
     if status is None:
@@ -427,7 +436,11 @@ def entry_of(found: WalkEntry, *, partials: bool = False, links: bool = False) -
         return Entry(found.path, Kind.UNREADABLE, note=reason_of(error))
     if not is_file:
         return Entry(found.path, Kind.LINK, mtime_ns=representable(status.st_mtime_ns))
-    return Entry(found.path, Kind.FILE, status.st_size, representable(status.st_mtime_ns))
+    mtime_ns = representable(status.st_mtime_ns)
+    if inodes_salt is None or status.st_nlink == 1:
+        return Entry(found.path, Kind.FILE, status.st_size, mtime_ns)
+    token = identity_token(inodes_salt, identity_of(status))
+    return Entry(found.path, Kind.FILE, status.st_size, mtime_ns, identity=token)
 
 
 def reason_of(error: RealizeError | OSError) -> str:

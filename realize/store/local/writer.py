@@ -36,6 +36,7 @@ from realize.store.interfaces import IWriter
 from realize.store.local.acceptance import Acceptance
 from realize.store.local.group_commit import Committer, Outcome, Prepared, refuse_obstacle
 from realize.store.local.headroom import Headroom, refuse_reserve
+from realize.store.local.known_files import KnownFiles
 from realize.store.local.leftovers import gained_ns
 from realize.store.local.location import RootedLocation
 from realize.store.local.old_version import OldVersion
@@ -450,10 +451,12 @@ class LocalWriter:
         on_closed: Callable[[LocalWriter], None],
         owner: str,
         acceptance: Acceptance,
+        known: KnownFiles | None = None,
     ) -> None:
-        """Partials below ``scope`` may be removed to make room; commits take turns by ``owner``."""
+        """Partials below ``scope`` may be removed to make room; commits take turns by ``owner``; ``known`` is told."""
         self._owner = owner
         self._acceptance = acceptance
+        self._known = known
         self.have = partial.have
         self._partial = partial
         self._run_in_thread = run_in_thread
@@ -532,6 +535,8 @@ class LocalWriter:
             self._turn.release()
         if isinstance(outcome, RealizeError):
             raise outcome
+        if self._known is not None:
+            self._known.stored(outcome, digest)
         return outcome
 
     @shielded

@@ -17,7 +17,18 @@ from realize.logger import Logger
 from realize.numbered import numbered
 from realize.tracing import transfer_id
 from realize.units import display_name
-from realize.values import Committed, Expected, Linked, Removal, SmallFile, Stored, Symlink, Version
+from realize.values import (
+    Committed,
+    Expected,
+    HardLink,
+    HardLinked,
+    Linked,
+    Removal,
+    SmallFile,
+    Stored,
+    Symlink,
+    Version,
+)
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -97,6 +108,21 @@ class AuditLog:
                 dir=self.directory,
                 path=self.shown(link.path),
                 target=display_name(link.target),
+                how=outcome.name.lower(),
+                transfer=transfer_id(self.run, link.path),
+            )
+
+    def hard_linked(self, link: HardLink, outcome: HardLinked | RealizeError) -> None:
+        """Record that a file has another name now, or that this was refused; else its content is yet to come."""
+        if isinstance(outcome, RealizeError):
+            self.refused(link.path, "commit", outcome)
+        elif outcome is not HardLinked.NOT_LINKED:
+            self.log.info(
+                "file_linked",
+                dir=self.directory,
+                path=self.shown(link.path),
+                to=self.shown(link.to),
+                digest=link.digest.hex(),
                 how=outcome.name.lower(),
                 transfer=transfer_id(self.run, link.path),
             )

@@ -57,6 +57,8 @@ from realize.values import (
     Expected,
     Fetched,
     FoundSymlink,
+    HardLink,
+    HardLinked,
     Linked,
     OnConflict,
     Removal,
@@ -280,6 +282,7 @@ class DirectoryResponders(amp.CommandLocator):
         leave: list[bytes] | None,
         one_file_system: bool | None = None,  # noqa: FBT001 -- an argument of AMP
         links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+        hard_links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
         found = self._listings.get(listing)
@@ -294,6 +297,7 @@ class DirectoryResponders(amp.CommandLocator):
                 leave=leave or (),
                 one_file_system=bool(one_file_system),
                 links=bool(links),
+                hard_links=bool(hard_links),
             )
             found = _Listing(handle, pages, self._claimed(0))
             self._listings[listing] = found
@@ -338,9 +342,10 @@ class DirectoryResponders(amp.CommandLocator):
         handle: int,
         paths: list[bytes],
         links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+        hard_links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
-        examined = await opened.store.examine(paths, links=bool(links))
+        examined = await opened.store.examine(paths, links=bool(links), hard_links=bool(hard_links))
         return {"examined": examined.entries, "now": examined.now_ns}
 
     @commands.Describe.responder
@@ -478,6 +483,16 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"{len(asked)} attributes for {len(paths)} files")
         foreseen = await opened.turn(lambda: self._directory(handle, *PUT).store.foresee(paths, asked))
         return {"foreseen": self._count_failures(opened, foreseen)}
+
+    @commands.LinkFiles.responder
+    async def _link_files(self, handle: int, links: list[HardLink]) -> dict[str, Any]:
+        opened = self._directory(handle, *PUT)
+        outcomes = self._count_failures(opened, await opened.store.link_files(links))
+        for link, outcome in zip(links, outcomes, strict=True):
+            opened.audit.hard_linked(link, outcome)
+        for how, count in Counter(outcome for outcome in outcomes if isinstance(outcome, HardLinked)).items():
+            self._watch.hard_linked(opened.rights.directory, how, count)
+        return {"outcomes": outcomes}
 
     @commands.Settle.responder
     async def _settle(

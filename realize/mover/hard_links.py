@@ -1,0 +1,229 @@
+"""Move files that have several names: the content goes once, and the other names become hard links to it.
+
+The names of a file are removed at the source only once all of them that can be moved are at the destination.  So a run
+that is ended at any instant is gone on with by the next one: as long as a name is to be made there, the source has all
+of them, and what is there already is compared and linked to.
+A name that cannot become a link there, because another file has it or it is on another file system, is moved like any
+other file, and the names after it may become links to that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+from attrs import define, evolve, field, frozen
+
+from realize.errors import RealizeError, Unanswered
+from realize.mover.events import End, Event, Finished, How, Postponed
+from realize.mover.interfaces import Arrived
+from realize.mover.small import Candidate
+from realize.mover.work import SideError, StoreFailed, Work, whole
+from realize.shown import Shown
+from realize.values import Entry, HardLink, HardLinked, Removal, Version
+
+MAX_CALL_NAMES: Final = 256
+"""Names that are linked, or removed, by one call at most."""
+
+_HOW_MADE: Final = {HardLinked.CREATED: How.CREATED, HardLinked.ALREADY_THERE: How.ALREADY_THERE}
+_STAYS: Final = frozenset({How.SKIPPED, How.GONE})
+
+
+@frozen(eq=False, repr=False)
+class NameThere(Shown):
+    """A name that is at the destination, with the content of this version of the file at the source."""
+
+    entry: Entry
+    finished: Finished
+    version: Version
+
+
+@define(eq=False, repr=False)
+class LinkedFile:
+    """One file with several names: those that are left to be moved, and what became of the others."""
+
+    left: list[Candidate]
+    there: list[NameThere] = field(factory=list)
+    """Names that are at the destination, and still at the source."""
+    anchor: NameThere | None = None
+    """The name there that others become links to."""
+    anchor_seen: bytes = b""
+    """The identity that the anchor had there before, if it was there."""
+    postponed: bool = False
+    """Whether a name of it will be tried again: until then, no name is removed."""
+
+    def is_taken(self, candidate: Candidate) -> bool:
+        """Whether something else than the anchor had a name there."""
+        existing = candidate.existing
+        if existing.obstacle:
+            return True
+        return existing.final_size is not None and existing.identity != self.anchor_seen
+
+
+MoveContents = Callable[[Work, Sequence[Candidate]], Awaitable[None]]
+"""Moves the contents of candidates; events tell what became of each."""
+
+TellRefused = Callable[[Work, Entry, SideError], object]
+"""Is told of a name that could not be linked or removed."""
+
+
+@define(eq=False, repr=False)
+class LinkedBatch:
+    """Moves some files with several names; ``work`` is that of the run."""
+
+    work: Work
+    files: Sequence[LinkedFile]
+    move_contents: MoveContents
+    refused: TellRefused
+    _file_of: dict[bytes, LinkedFile] = field(factory=dict, init=False)
+    _finished: dict[bytes, Finished] = field(factory=dict, init=False)
+    _deferring: Work = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Note which names are whose."""
+        self._file_of = {candidate.entry.path: file for file in self.files for candidate in file.left}
+        self._deferring = evolve(self.work, emit=self._emit, removals={})
+
+    async def run(self) -> None:
+        """Move them; raises `StoreFailed` if a store refuses a whole call."""
+        try:
+            while firsts := self._firsts():
+                await self._contents(firsts)
+                begun = [file for file in self.files if file.anchor is not None]
+                if len(begun) < len(self.files) and self.work.stop_flag.should_stop():
+                    # Of a file whose content is not there, nothing more is begun.
+                    self.files = begun
+                await self._link()
+            await self._remove()
+        finally:
+            # What is there and was not removed is on both sides.
+            for finished in self._finished.values():
+                self.work.emit(finished)
+            for file in self.files:
+                for each in () if file.postponed else file.there:
+                    self.work.emit(each.finished)
+
+    def waiting(self) -> list[Entry]:
+        """The names that are there already, of files of which another name will be tried again."""
+        return [each.entry for file in self.files if file.postponed for each in file.there]
+
+    def _emit(self, event: Event) -> None:
+        """Keep what is said about names that have arrived until they are removed; pass on the rest."""
+        if isinstance(event, Finished) and event.how not in _STAYS:
+            self._finished[event.path] = evolve(event, removed=False)
+            return
+        if isinstance(event, Postponed):
+            self._file_of[event.path].postponed = True
+        self.work.emit(event)
+
+    def _firsts(self) -> list[Candidate]:
+        """The next names whose content is to be moved."""
+        firsts: list[Candidate] = []
+        for file in self.files:
+            if file.anchor is None:
+                if file.left:
+                    firsts.append(file.left.pop(0))
+                continue
+            taken = [each for each in file.left if file.is_taken(each)]
+            file.left = [each for each in file.left if not file.is_taken(each)]
+            firsts += taken
+        return firsts
+
+    async def _contents(self, candidates: Sequence[Candidate]) -> None:
+        await self.move_contents(self._deferring, candidates)
+        removals = self._deferring.removals or {}
+        for candidate in candidates:
+            path = candidate.entry.path
+            finished, version = self._finished.pop(path, None), removals.pop(path, None)
+            if finished is None or version is None:
+                continue
+            file, name = self._file_of[path], NameThere(candidate.entry, finished, version)
+            file.there.append(name)
+            if file.anchor is None:
+                already = finished.how is How.ALREADY_THERE and not finished.stored_as
+                file.anchor = name
+                file.anchor_seen = candidate.existing.identity if already else b""
+
+    async def _link(self) -> None:
+        """Make links of the names whose content is there; those that cannot be one go on without an anchor."""
+        wanted: list[tuple[LinkedFile, NameThere, Candidate]] = []
+        for file in self.files:
+            if file.anchor is not None:
+                wanted += [(file, file.anchor, each) for each in file.left if not file.is_taken(each)]
+                file.left = [each for each in file.left if file.is_taken(each)]
+        for first in range(0, len(wanted), MAX_CALL_NAMES):
+            some = wanted[first : first + MAX_CALL_NAMES]
+            links = [_link_to(anchor.finished, candidate.entry.path) for _, anchor, candidate in some]
+            with whole(End.DESTINATION):
+                answers = await self.work.destination.link_files(links)
+            arrived: list[Finished] = []
+            for (file, anchor, candidate), link, answer in zip(some, links, answers, strict=True):
+                if isinstance(answer, RealizeError):
+                    self.refused(self._deferring, candidate.entry, SideError(End.DESTINATION, answer))
+                elif answer is HardLinked.NOT_LINKED:
+                    file.anchor, file.anchor_seen = None, b""
+                    file.left.append(candidate)
+                else:
+                    size, digest = anchor.finished.size, anchor.finished.digest
+                    linked = Finished(link.path, size, 0, _HOW_MADE[answer], digest, removed=False, linked_to=link.to)
+                    file.there.append(NameThere(candidate.entry, linked, anchor.version))
+                    arrived.append(linked)
+            await self.work.arrived([_recorded(each) for each in arrived])
+
+    async def _remove(self) -> None:
+        """Remove the names of each file of which nothing more will be moved."""
+        if not self.work.options.remove:
+            return
+        removals: list[tuple[LinkedFile, NameThere]] = []
+        for file in self.files:
+            if not file.postponed:
+                removals += ((file, each) for each in file.there)
+                # The first come last, where it takes no time to take them off.
+                file.there.reverse()
+        for first in range(0, len(removals), MAX_CALL_NAMES):
+            some = removals[first : first + MAX_CALL_NAMES]
+            try:
+                refusals = await self.work.remove([Removal(each.entry.path, each.version) for _, each in some])
+            except StoreFailed as side_error:
+                if isinstance(side_error.error, Unanswered):
+                    for file, each in some:
+                        file.there.pop()
+                        self.work.emit(self.work.removal_unknown(each.finished))
+                raise
+            gone: list[Finished] = []
+            for (file, each), refused in zip(some, refusals, strict=True):
+                file.there.pop()
+                if refused is None:
+                    gone.append(each.finished)
+                else:
+                    self.refused(self.work, each.entry, SideError(End.SOURCE, refused))
+            self.work.removed([_recorded(each) for each in gone])
+            for finished in gone:
+                self.work.emit(evolve(finished, removed=True))
+
+
+def _link_to(anchor: Finished, path: bytes) -> HardLink:
+    return HardLink(path, anchor.stored_as or anchor.path, anchor.digest)
+
+
+def _recorded(finished: Finished) -> Arrived:
+    return Arrived(
+        finished.path,
+        finished.size,
+        finished.digest,
+        finished.how,
+        finished.stored_as,
+        backup=finished.backup,
+        linked_to=finished.linked_to,
+    )
+
+
+def linked_files(decided: Mapping[bytes, Candidate], files: Sequence[Sequence[Entry]]) -> list[LinkedFile]:
+    """Return the files with those of their names that are to be moved."""
+    found = ([decided[entry.path] for entry in file if entry.path in decided] for file in files)
+    return [LinkedFile(sorted(left, key=_is_absent)) for left in found if left]
+
+
+def _is_absent(candidate: Candidate) -> bool:
+    """Whether a name is surely not there yet: what is there, from an earlier run, is what the others are linked to."""
+    return candidate.existing.final_size != candidate.entry.size

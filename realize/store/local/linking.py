@@ -1,0 +1,137 @@
+"""Giving files other names, for a thread: link(2), which is atomic, and replaces nothing.
+
+What is linked is the inode that was looked at, through its descriptor, whatever has its name by then.
+Only a file is linked that is known to the store (`realize.store.local.known_files`) and unchanged since: then its
+source may be removed because it has the name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from realize.errors import InternalError, NotFound, NotRegular, RealizeError
+from realize.fs import names
+from realize.fs.descriptors import release
+from realize.fs.oserrors import Deed, storage_error
+from realize.fs.syscalls import BTRFS, NO_LINKS, file_system, fresh_fstat, fresh_stat, link_open_file
+from realize.fs.tree import Inode, Tree, identity_of
+from realize.shown import Shown
+from realize.store.hooks import CommitHooks, Sync
+from realize.store.local.existing import Vouching
+from realize.store.local.group_commit import note_arrivals, sync_directories
+from realize.store.local.location import RootedLocation
+from realize.store.local.partial_marks import MARK, refuse_ours
+from realize.store.local.small_files import open_anchor
+from realize.store.local.versions import LINK_FLAGS, open_regular, version_of
+from realize.values import HardLink, HardLinked
+
+_UNLINKABLE: Final = NO_LINKS | {errno.EXDEV, errno.EEXIST, errno.ENOENT}
+"""Errors of link(2) after which the content can be sent all the same."""
+
+_NOT_TRIED: Final = InternalError("was not made")
+
+
+@frozen(eq=False, repr=False)
+class Linking(Shown):
+    """Makes the hard links of one batch."""
+
+    location: RootedLocation
+    vouching: Vouching
+    watch: CommitHooks
+
+    def link(self, links: Sequence[HardLink]) -> list[HardLinked | RealizeError]:
+        """Make them, in this order, and make them durable; return for each how that went."""
+        # Allocated in advance, so that no link is made and then lost because its answer cannot be appended.
+        answers: list[HardLinked | RealizeError] = [_NOT_TRIED] * len(links)
+        directories: list[tuple[bytes, ...] | None] = [None] * len(links)
+        with self.location.tree(private=True) as tree:
+            anchor = open_anchor(tree)
+            try:
+                for number, link in enumerate(links):
+                    try:
+                        directory, name = self.location.split(link.path)
+                        with self.vouching.known.linking:
+                            answers[number] = self._link(tree, directory, name, link)
+                        if answers[number] is not HardLinked.NOT_LINKED:
+                            directories[number] = directory
+                    except RealizeError as error:
+                        answers[number] = error
+                    except (OSError, MemoryError) as error:
+                        answers[number] = storage_error(error, link.path, Deed.CREATE)
+                changed = {directory for directory in directories if directory is not None}
+                if None in directories:
+                    tree.unmake(tree.made)  # those that stayed empty
+                note_arrivals(tree, changed)
+                # Older btrfs leaves new names of a file out of what an fsync of a directory makes durable.
+                whole = bool(changed) and file_system(tree.root_fd) == BTRFS
+                with self.watch.syncing(Sync.DIRECTORIES):
+                    failed = sync_directories(tree, changed, anchor, whole=whole)
+            finally:
+                if anchor is not None:
+                    anchor.close()
+        return [
+            failed.get(directory, answer) if directory is not None else answer
+            for directory, answer in zip(directories, answers, strict=True)
+        ]
+
+    def _link(self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink) -> HardLinked:
+        if names.is_partial(name) or names.is_temporary_link(name):
+            return HardLinked.NOT_LINKED
+        there, of = self.location.split(link.to)
+        try:
+            from_fd = tree.directory(there)
+            fd = os.open(of, LINK_FLAGS, dir_fd=from_fd)
+        except (FileNotFoundError, NotFound):
+            return HardLinked.NOT_LINKED
+        try:
+            before = fresh_fstat(fd)
+            refuse_ours(from_fd, of, before, link.to)
+            # A mark that a power cut has left is cleared by comparing the file, not here.
+            linkable = stat.S_ISREG(before.st_mode) and not before.st_mode & MARK
+            if not linkable or not self.vouching.known.has(identity_of(before), before.st_ctime_ns, link.digest):
+                return HardLinked.NOT_LINKED
+            directory_fd = tree.directory(directory, create=True)
+            try:
+                link_open_file(fd, name, directory_fd)
+            except OSError as error:
+                if error.errno not in _UNLINKABLE:
+                    raise
+            else:
+                after = fresh_fstat(fd)
+                self.vouching.known.linked(identity_of(after), after.st_ctime_ns)
+                written = (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+                return HardLinked.NOT_LINKED if written else HardLinked.CREATED
+            return self._judged(tree, directory, name, link, identity_of(before))
+        finally:
+            release(fd)
+
+    def _judged(
+        self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink, inode: Inode
+    ) -> HardLinked:
+        """Return whether a name that was not made is one of the known file already, which is made sure of then."""
+        directory_fd = tree.directory(directory)
+        try:
+            status = fresh_stat(name, directory_fd)
+            known = self.vouching.known.has(inode, status.st_ctime_ns, link.digest)
+            if identity_of(status) != inode or not known:
+                return HardLinked.NOT_LINKED
+            fd, opened = open_regular(tree, directory, name, link.path)
+        except (FileNotFoundError, NotRegular):
+            return HardLinked.NOT_LINKED
+        try:
+            version = version_of(opened)
+            if version != version_of(status):
+                return HardLinked.NOT_LINKED
+            vouched = self.vouching.vouch(fd, tree, directory, name, version, None)
+        finally:
+            release(fd)
+        if vouched is None:
+            return HardLinked.NOT_LINKED
+        self.vouching.known.linked(inode, vouched.ctime_ns)
+        return HardLinked.ALREADY_THERE
