@@ -43,6 +43,8 @@ EVENTS: list[Event] = [
     events.PartialGone(NAME, 1, expired=True),
     events.NoRoom(1, 1, None),
     events.OlderDestination(),
+    events.NoHardLinks(End.SOURCE),
+    events.NotCompressed("nas"),
     events.NotPreserved(NAME, Preserve.ACL, "no such lists there"),
     events.Retrying(RealizeError("lost"), 1.0),
     events.Stopped(NAME, 2, 1),

@@ -627,8 +627,8 @@ def test_streams_are_shown_until_they_end(serving, keep):
     assert [{"kept": 7}] == kept
     assert [[{"kept": None}], [{}], [{}]] == ends
     assert [
-        {"dir": "inbox", "path": "base/w", "direction": "receive", "size": 10, "done": 0},
-        {"dir": "inbox", "path": "base/r", "direction": "send", "size": 3, "done": 0},
+        {"dir": "inbox", "path": "base/w", "direction": "receive", "size": 10, "done": 0, "compressed": False},
+        {"dir": "inbox", "path": "base/r", "direction": "send", "size": 3, "done": 0, "compressed": False},
     ] == shown
     assert ([("abandon", keep)], 1) == (writer.asked, reader.closed)
     assert [] == serving.server.transfers()

@@ -40,6 +40,7 @@ EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
         "What is not sent",
         "Directories",
         "Attributes",
+        "Hard links",
         "Symlinks",
         "Manifest",
     ),
