@@ -1,11 +1,14 @@
 """Measure how fast symlinks move to a daemon on this machine, and how fast rsync moves the same ones to its own.
 
-    python -m benchmarks.links [--folder /dev/shm] [--links 100000] [--directories 100] [--rounds 5] [--local]
+    python -m benchmarks.links [--folder /dev/shm] [--links 100000] [--directories 100] [--hard N]
+        [--rounds 5] [--local]
 
 Both tools have their turn in each round, the other one first each time; each run has a tree, and a daemon, of its own.
 Realize is timed as ``realize --links`` over TLS, verified by its answers and durable; rsync as
 ``rsync -rlt --remove-source-files`` over plain TCP, without fsync, which it has for contents only.
 With ``--local`` neither has a daemon.
+With ``--hard`` they are hard links instead, N names of each file of 1 KiB, all in other directories: these are
+moved with ``--preserve mode,times,hardlinks``, and with ``rsync -rltH``.
 CPU seconds are those of the command and, for Realize, of its daemon.
 """
 
@@ -32,19 +35,35 @@ from tests.processes import ENVIRONMENT, Site
 
 @frozen
 class Tree:
-    """How many symlinks there are, and in how many directories."""
+    """How many symlinks there are, and in how many directories; or names of files, if a file has ``hard`` of them."""
 
     links: int
     directories: int
+    hard: int = 0
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What Realize is told."""
+        return ("--preserve", "mode,times,hardlinks") if self.hard else ("--links",)
+
+    @property
+    def files(self) -> int:
+        """How many inodes of files there are."""
+        return -(-self.links // self.hard) if self.hard else 0
 
     def stage(self, folder: Path) -> None:
         """Make them; each leads to a file beside its directory, which need not be there."""
         for number in range(self.directories):
             (folder / f"d{number:04}").mkdir(parents=True)
         for number in range(self.links):
-            os.symlink(
-                f"../releases/{number:07}/current", folder / f"d{number % self.directories:04}" / f"l{number:07}"
-            )
+            path = folder / f"d{number % self.directories:04}" / f"l{number:07}"
+            if not self.hard:
+                os.symlink(f"../releases/{number:07}/current", path)
+            elif number < self.files:
+                path.write_bytes(number.to_bytes(4, "big") * 256)
+            else:
+                first = number % self.files
+                os.link(folder / f"d{first % self.directories:04}" / f"l{first:07}", path)
 
 
 @frozen
@@ -63,13 +82,13 @@ def by_realize(folder: Path, tree: Tree, *, local: bool) -> Run:
     environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(folder / "realize.toml")}
     if local:
         return Run(
-            run_watched(site.command("--quiet", "--links", str(source), str(folder / "target")), environment), 0.0
+            run_watched(site.command("--quiet", *tree.options, str(source), str(folder / "target")), environment), 0.0
         )
     site.start()
     assert site.daemon is not None
     try:
         before = cpu_seconds(site.daemon.pid)
-        ran = run_watched(site.command("--quiet", "--links", str(source), "hostb::inbox"), environment)
+        ran = run_watched(site.command("--quiet", *tree.options, str(source), "hostb::inbox"), environment)
         return Run(ran, cpu_seconds(site.daemon.pid) - before)
     finally:
         site.stop()
@@ -80,7 +99,7 @@ def by_rsync(folder: Path, tree: Tree, *, local: bool) -> Run:
     source, target = folder / "source", folder / "target"
     target.mkdir()
     tree.stage(source)
-    command = ["rsync", "-rlt", "--remove-source-files", f"{source}/"]
+    command = ["rsync", "-rltH" if tree.hard else "-rlt", "--remove-source-files", f"{source}/"]
     if local:
         return Run(run_watched([*command, f"{target}/"], dict(os.environ)), 0.0)
     with rsync_daemon(folder, target) as port:
@@ -105,7 +124,7 @@ def rsync_daemon(folder: Path, target: Path) -> Iterator[int]:
         daemon.wait()
 
 
-TOOLS: dict[str, Callable[..., Run]] = {"realize --links": by_realize, "rsync -l": by_rsync}
+TOOLS: dict[str, Callable[..., Run]] = {"realize": by_realize, "rsync": by_rsync}
 
 
 def measure(where: str, tree: Tree, rounds: int, *, local: bool) -> dict[str, list[Run]]:
@@ -119,6 +138,8 @@ def measure(where: str, tree: Tree, rounds: int, *, local: bool) -> dict[str, li
                 run = move(folder, tree, local=local)
                 if run.ran.code:
                     raise SystemExit(f"{name}: {run.ran.errors}")
+                if tree.hard and tree.files != _inodes(folder / ("target" if local or name == "rsync" else "inbox")):
+                    raise SystemExit(f"{name} has not kept the hard links")
                 left = sum(len(files) + len(directories) for _, directories, files in os.walk(folder / "source"))
                 if left != tree.directories:
                     raise SystemExit(f"{name} has left symlinks at the source")
@@ -126,6 +147,11 @@ def measure(where: str, tree: Tree, rounds: int, *, local: bool) -> dict[str, li
                 shutil.rmtree(folder)
             runs[name].append(run)
     return runs
+
+
+def _inodes(folder: Path) -> int:
+    """How many files there are, whatever their names."""
+    return len({path.stat().st_ino for path in folder.rglob("*") if path.is_file()})
 
 
 def main() -> None:
@@ -136,9 +162,10 @@ def main() -> None:
     parser.add_argument("--directories", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--local", action="store_true")
+    parser.add_argument("--hard", type=int, default=0, metavar="N")
     asked = parser.parse_args()
     print_machine()
-    tree = Tree(asked.links, asked.directories)
+    tree = Tree(asked.links, asked.directories, asked.hard)
     runs = measure(asked.folder, tree, asked.rounds, local=asked.local)
     lines = [
         [
