@@ -60,11 +60,11 @@ def _lines_to_paste(key: PublicKey) -> list[str]:
         f"# The public key of this machine ({key.fingerprint}):",
         key.base64,
         "",
-        "# For the configuration of a daemon elsewhere that shall serve this machine",
+        "# Paste this into the configuration of each daemon that is to serve this machine",
         *(f"# {note}" for note in client_notes(peer)),
         *client_lines(peer, key),
         "",
-        "# For the configuration of a machine whose `realize` shall reach a daemon on this one",
+        "# Paste this on each machine that runs `realize` against the daemon on this one",
         f"# ({if_there(peer)}):",
         *daemon_lines(peer, f"{socket.gethostname()}:{DEFAULT_PORT}", key.base64),
     ]
