@@ -42,6 +42,9 @@ TARGETS_BYTES: Final = MAX_PACK_ITEMS * MAX_TARGET_BYTES
 FOUND_EXTRAS_BYTES: Final = 4 * MAX_VALUE_BYTES
 """For the attributes of the files that one command asks for, of which no more are read than an answer takes."""
 
+LINKABLE_FILES_BYTES: Final = 1280 << 10
+"""For what a store notes of files that it has put in a directory, once a peer has asked it to link some."""
+
 _PARSED: Final = 4
 """How many times as large as a box the objects parsed from it may be."""
 

@@ -106,6 +106,8 @@ class _Opened:
     """For commands that read much; shared by all connections of the peer to the directory."""
     claim: Claim
     """The memory for it, and for what the audit log remembers of its files."""
+    links_files: bool = False
+    """Whether its store notes which files it may link."""
 
 
 @define(eq=False, repr=False)
@@ -487,6 +489,10 @@ class DirectoryResponders(amp.CommandLocator):
     @commands.LinkFiles.responder
     async def _link_files(self, handle: int, links: list[HardLink]) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
+        if not opened.links_files and not opened.claim.try_grow(costs.LINKABLE_FILES_BYTES):
+            # Without room to note what is put, nothing could be linked.
+            return {"outcomes": [HardLinked.NOT_LINKED] * len(links)}
+        opened.links_files = True
         outcomes = self._count_failures(opened, await opened.store.link_files(links))
         for link, outcome in zip(links, outcomes, strict=True):
             opened.audit.hard_linked(link, outcome)
