@@ -114,7 +114,7 @@ def test_another_key_is_shown_with_the_line_to_change():
     assert f'key = "{KEY.base64}"' in finding.mend[0]
     assert "(in [peers.nas] of /c.toml)" == finding.mend[1]
     assert "(with --peer-key)" == not_recognised(error, None, "/c.toml").mend[1]
-    assert "somebody else" in finding.mend[2]
+    assert "another machine" in finding.mend[2]
 
 
 def test_why_the_right_peer_does_not_let_us_in():

@@ -92,7 +92,7 @@ def test_skipped_and_interrupted_files_are_told() -> None:
     assert "interrupted: destination hostb:9771::inbox: a: 1 KiB of 2 KiB are kept for the next time" == interrupted
     assert nothing is None
     assert (
-        "interrupted: destination hostb:9771::inbox: a: how much of 2 KiB is kept for the next time, nobody told"
+        "interrupted: destination hostb:9771::inbox: a: it is unknown how much of 2 KiB is kept for the next time"
         == untold
     )
 

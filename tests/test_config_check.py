@@ -153,11 +153,11 @@ def test_permissions_that_peers_and_moves_need_are_missed(folder, monkeypatch):
     said = problems(folder, 'key = "key"\nlogs.file = "key"\nmoves.m = { from = "inbox", to = "nas::inbox" }')
 
     may_not = [
-        f"user {os.geteuid()}, who runs this, may not {deed} the directory inbox" for deed in ("read", "write to")
+        f"this runs as user {os.geteuid()}, who may not {deed} the directory inbox" for deed in ("read", "write to")
     ]
     assert [
         *[f"dirs.inbox.path: {each}" for each in may_not],
-        f"logs.file: user {os.geteuid()}, who runs this, may not write to key",
+        f"logs.file: this runs as user {os.geteuid()}, who may not write to key",
         *[f"moves.m.from[0]: {each}" for each in may_not],
     ] == said
 

@@ -416,7 +416,7 @@ async def test_another_user_is_kept_out_by_the_mode_and_by_the_kernel(start, con
 async def test_a_socket_that_is_not_for_us_says_so(monkeypatch, number):
     """In one sentence: what the mode forbids."""
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: number)
-    with pytest.raises(AccessDenied, match=r"^/x/c is for the user of its daemon and root alone$"):
+    with pytest.raises(AccessDenied, match=r"^/x/c accepts only the user of its daemon and root$"):
         await connected("/x/c")
 
 
@@ -454,7 +454,7 @@ async def test_a_daemon_that_closes_the_connection_is_said_to_have(folder):
         await deferLater(reactor, 0)
         server.settimeout(10)
         server.accept()[0].close()
-        with pytest.raises(ConnectionFailed, match="lets in its own user and root alone, and 16 connections"):
+        with pytest.raises(ConnectionFailed, match="accepts only its own user and root, and at most 16 connections"):
             await connecting
 
 

@@ -368,7 +368,7 @@ def test_a_manifest_that_was_removed_records_nothing(tmp_path):
     file = ManifestFile(str(path))
     path.unlink()
 
-    with pytest.raises(StorageError, match="was removed"):
+    with pytest.raises(StorageError, match="was deleted"):
         file.append(b"1\n", sync=True)
     file.close()
 
@@ -626,7 +626,7 @@ def test_a_manifest_that_is_full_stops_the_removing(tmp_path):
     lines = lines_of(path)
     removed = {f"{number}" for number in range(300)} - {name.name for name in source.iterdir()}
     assert 1 == done.returncode
-    assert [f"realize: error: manifest {path}: File too large; nothing is removed that it does not have"] == (
+    assert [f"realize: error: manifest {path}: File too large; sources are only removed once they are in it"] == (
         done.stderr.splitlines()
     )
     assert removed <= {line["path"] for line in lines}
@@ -653,7 +653,7 @@ def test_a_removal_that_is_missing_in_a_full_manifest_is_said(tmp_path):
 
     assert (1, False) == (done.returncode, source.exists())
     assert ["durable"] == [line["event"] for line in lines_of(path)]
-    assert done.stderr.endswith("it does not have; removals that are missing in it: 1\n")
+    assert done.stderr.endswith("once they are in it; removals that are missing in it: 1\n")
 
 
 def test_a_manifest_of_a_copy_has_no_removals(tmp_path):

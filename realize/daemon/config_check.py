@@ -166,7 +166,7 @@ def _directory(path: str, *, reads: bool, writes: bool) -> Iterator[str]:
         return
     for is_needed, permission, deed in ((reads, os.R_OK, "read"), (writes, os.W_OK, "write to")):
         if is_needed and not os.access(path, permission | os.X_OK, effective_ids=True):
-            yield f"user {os.geteuid()}, who runs this, may not {deed} the directory {shown}"
+            yield f"this runs as user {os.geteuid()}, who may not {deed} the directory {shown}"
 
 
 def _mount(directory: DirectoryConfig, mount: str) -> Iterator[str]:
@@ -193,7 +193,7 @@ def _log_file(path: str) -> Iterator[str]:
     elif stat.S_ISDIR(os.stat(path).st_mode):
         yield f"{shown} is a directory; expected a file"
     elif not os.access(path, os.W_OK, effective_ids=True):
-        yield f"user {os.geteuid()}, who runs this, may not write to {shown}"
+        yield f"this runs as user {os.geteuid()}, who may not write to {shown}"
 
 
 def _socket(path: str) -> Iterator[str]:

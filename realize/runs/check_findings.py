@@ -101,9 +101,13 @@ def not_recognised(error: RealizeError, name: str | None, config: str) -> Findin
             "their key",
             Result.FAILED,
             found,
-            [*advice, f"({where})", "If nobody changed it, somebody else answers at that address: find out who."],
+            [
+                *advice,
+                f"({where})",
+                "If nobody changed the key on purpose, another machine answers at that address: find out which.",
+            ],
         )
-    advice = ["what listens there does not speak TLS as realized does: is the port right?"]
+    advice = ["the program on that port does not speak TLS as realized does: is the port right?"]
     return Finding("their key", Result.FAILED, str(error), advice)
 
 
@@ -145,7 +149,7 @@ def key_change(
         kept = pins[pins.index(newest) :]
         lines = [f'key = "{newest.base64}"' if len(kept) == 1 else keys_line(*kept)]
         lines += [] if origin == newest else [f'origin = "{origin.base64}"']
-        mend += ["what is older is needed no more:", *_in_place(where, newest, lines)]
+        mend += ["the older keys are no longer needed:", *_in_place(where, newest, lines)]
     if shown != ours[0]:
         found.append(f"the daemon knows only a former key of this machine, {shown.fingerprint}")
         mend += [
@@ -155,7 +159,7 @@ def key_change(
         ]
     elif len(ours) > 1:
         found.append(f"the daemon knows the new key of this machine, {shown.fingerprint}")
-        mend += ["once all daemons do: former_keys is needed no more here, nor the former key at the daemons"]
+        mend += ["once all daemons do: remove former_keys here, and the former key at the daemons"]
     if not found:
         return Finding("key change", Result.OK, "neither end changes its key")
     wrong = missing or shown != ours[0]

@@ -209,9 +209,9 @@ class Checking:
         self._their_keys = their_keys(report)
         shown, transfers = report.get("connections"), report.get("transfers")
         if isinstance(shown, list) and isinstance(transfers, list):
-            self._note("connections", f"{len(shown)} that we may see, this one included; {len(transfers)} transfers")
+            self._note("connections", f"{len(shown)} visible to us, including this one; {len(transfers)} transfers")
         else:
-            self._note("connections", "not told by this daemon", result=Result.SKIPPED)
+            self._note("connections", "this daemon does not tell", result=Result.SKIPPED)
 
     async def examine_directory(self, protocol: PeerProtocol, location: RemoteLocation) -> None:
         """What can be done in a directory of the peer; nothing is left behind there."""
@@ -237,7 +237,7 @@ class Checking:
         if {"write", "create"} & set(store.rights):
             await self._step("durable write", self._durable_write(store))
         else:
-            self._note("durable write", "we may not write there", result=Result.SKIPPED)
+            self._note("durable write", "this peer has no right to write there", result=Result.SKIPPED)
         try:
             await self._within(store.close())
         except RealizeError:

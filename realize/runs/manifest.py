@@ -173,12 +173,12 @@ class ManifestFile:
                     os.fdatasync(fd)
         except OSError as error:
             found = storage_error(error, os.fsencode(self._path))
-            raise type(found)(f"manifest {found}; nothing is removed that it does not have") from error
+            raise type(found)(f"manifest {found}; sources are only removed once they are in it") from error
 
     def _write(self, fd: int, lines: bytes) -> None:
         status = os.fstat(fd)
         if not status.st_nlink:
-            raise StorageError(f"manifest {display_text(self._path)}: was removed; nothing is removed without it")
+            raise StorageError(f"manifest {display_text(self._path)}: was deleted; no source is removed without it")
         torn = status.st_size and os.pread(fd, 1, status.st_size - 1) != b"\n"
         try:
             write_all(fd, b"\n" + lines if torn else lines)

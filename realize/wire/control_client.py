@@ -62,7 +62,7 @@ async def _connect(reactor: Any, path: str, protocol: ConnectingProtocol) -> Pee
             if failed in _NOBODY:
                 return None
             if failed in {errno.EACCES, errno.EPERM}:
-                raise AccessDenied(f"{label} is for the user of its daemon and root alone")
+                raise AccessDenied(f"{label} accepts only the user of its daemon and root")
             if failed:
                 raise ConnectionFailed(f"{label} cannot be reached: {os.strerror(failed)}")
             reactor.adoptStreamConnection(connecting.fileno(), socket.AF_UNIX, _OneConnection(protocol))
@@ -72,8 +72,8 @@ async def _connect(reactor: Any, path: str, protocol: ConnectingProtocol) -> Pee
         unanswered = protocol.reached and protocol.theirs is None and protocol.goodbye is None
         if unanswered and isinstance(error, ConnectionFailed):
             raise ConnectionFailed(
-                f"the daemon at {label} closed the connection before it answered: it lets in its own user and root "
-                f"alone, and {MAX_CONTROL_CONNECTIONS} connections at once"
+                f"the daemon at {label} closed the connection before it answered: it accepts only its own user "
+                f"and root, and at most {MAX_CONTROL_CONNECTIONS} connections at a time"
             ) from error
         raise
     except CancelledError:

@@ -87,7 +87,7 @@ class Wording:
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")
             case Stopped(path, size, None):
-                kept = f"how much of {format_size(size)} is kept for the next time, nobody told"
+                kept = f"it is unknown how much of {format_size(size)} is kept for the next time"
                 return f"interrupted: {self._at(End.DESTINATION)}: {display_name(path)}: {kept}"
             case Stopped(path, size, reached) if reached:
                 kept = f"{format_size(reached)} of {format_size(size)} are kept for the next time"
