@@ -21,7 +21,7 @@ def main() -> int:
     folder: Path = parser.parse_args().folder
     strict = ["--fail-on-warning", "--quiet", "--jobs", "auto"]
     places = ["--conf-dir", str(Path(__file__).parent), "--doctree-dir", str(folder / ".doctrees")]
-    code = build_main([*strict, *places, str(ROOT), str(folder)])
+    code: int = build_main([*strict, *places, str(ROOT), str(folder)])
     if code:
         return code
     page = folder / "docs" / "operations.html"
