@@ -129,10 +129,10 @@ class Machine:
             self.daemon = None
 
     def systemctl(self, verb: str) -> None:
-        """As systemd would, with the unit of the daemon."""
+        """As systemd would, with the unit of the daemon; ``enable`` is for the next boot, and starts nothing."""
         if verb in {"stop", "restart"}:
             self.stop()
-        if verb in {"start", "restart", "enable"}:
+        if verb in {"start", "restart"}:
             self.start()
         if verb == "reload":
             self.shell(f"realize reload --config {self.config}", 0)
