@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
 from realize import api
 from realize.api import events
-from tests.pages import ROOT, page, quoted, section
+from realize.config import Config, DirectoryConfig
+from tests.pages import ROOT, page, quoted, rows, section
 
 PROJECT = ROOT / "tests" / "consumer"
 PROGRAMS = sorted(PROJECT.glob("*.py"))
@@ -50,14 +52,14 @@ def test_programs_that_use_realize_type_check(check):
 
 def test_what_will_stay_is_used():
     """Each name that docs/embedding.md and docs/api.md promise is in a program here, so that a change is noticed."""
-    rows = [
+    promises = [
         row
         for name in ("embedding.md", "api.md")
         for row in re.findall(
             r"^\* `(realize[.\w]+)`: (.*(?:\n  .*)*)", section(page(name), "What will stay"), re.MULTILINE
         )
     ]
-    promised = {(module, name) for module, names in rows for name in quoted(names)}
+    promised = {(module, name) for module, names in promises for name in quoted(names)}
     used = {
         (node.module, alias.name)
         for program in PROGRAMS
@@ -80,6 +82,15 @@ def test_what_is_exported_is_what_will_stay():
         "realize.api.events",
         "match",
     }
+
+
+def test_the_page_has_every_field_of_a_configuration():
+    """And of a directory in it, in their order."""
+    fields = rows(section(page("embedding.md"), "The configuration"))
+    [directory] = [what for named, _, what in fields if named == "`directories`"]
+
+    assert {each.name for each in attrs.fields(Config)} == {name for row in fields for name in quoted(row[0])}
+    assert f"DirectoryConfig({', '.join(each.name for each in attrs.fields(DirectoryConfig))})" in quoted(directory)
 
 
 def test_types_are_looked_at(check, tmp_path):
