@@ -43,6 +43,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [] == broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_rows_have_as_many_cells_as_their_head(page: Path) -> None:
+    """What lacks is shown as an empty cell, and a cell too many not at all."""
+    tables = re.findall(r"(?:^\|.*\n)+", page.read_text(), flags=re.MULTILINE)
+    counted = [[len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()] for table in tables]
+
+    assert [] == [tables[at] for at, cells in enumerate(counted) if len(set(cells)) > 1]
+
+
 def test_the_index_lists_all_pages() -> None:
     """Each page has a row below what kind of page it is; the pages of a folder of guides are listed in its README."""
     named = [name for _, names in sections(INDEX.read_text()) for name in names]
