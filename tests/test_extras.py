@@ -362,6 +362,34 @@ async def test_a_final_file_keeps_its_mode_if_something_cannot_be_kept(place, st
     assert 0o644 == stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.parametrize("returns", [True, False], ids=["given back", "not given back"])
+async def test_a_final_file_gets_its_owner_back_before_its_permissions(place, strangers, monkeypatch, returns):
+    """Else a new owner and group would have what was meant for others; what has no way back stays private."""
+    path = place / "f"
+    path.write_bytes(b"1")
+    path.chmod(0o664)
+    ours = (os.geteuid(), os.getegid())
+    chown = os.fchown
+
+    def fchown(fd, *owner):
+        if owner == ours and not returns:
+            raise PermissionError(errno.EPERM, "no")
+        chown(fd, *owner)
+
+    store = await opened(place)
+    monkeypatch.setattr(os, "fchown", fchown)
+    acl = acls.portable(READ_BY_BIN, lambda _: b"kim", lambda _: b"")
+
+    [settled] = await store.settle([Expected(b"f", 1, digest(b"1"), with_extras(owner=Owner(12345, 12345), acl=acl))])
+
+    status = path.stat()
+    assert isinstance(settled, AclNotKept if ROOT else OwnerNotKept)
+    if returns or not ROOT:
+        assert (*ours, 0o664) == (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+    else:
+        assert (12345, 0o600) == (status.st_uid, stat.S_IMODE(status.st_mode))
+
+
 async def test_extended_attributes_are_replaced_but_not_those_of_programs(place):
     """What the source does not have goes; notes of ours, and of others, stay."""
     path = place / "f"

@@ -255,13 +255,28 @@ def give_to_final(fd: int, extras: Extras, path: bytes) -> None:
     narrowed = _changes_access(fd, status, extras)
     if narrowed:
         os.fchmod(fd, permissions & ~0o077)
+    former = xattrs.value_of(fd, acls.ACCESS) if extras.acl is not None else None
     try:
         _give(fd, status, extras, path)
     except BaseException:
         if narrowed:
+            # In this order: what cannot be put back stays private, or its permissions would be those of other people.
             with contextlib.suppress(OSError):
+                _put_back(fd, status, extras, former)
                 os.fchmod(fd, permissions)
         raise
+
+
+def _put_back(fd: int, status: os.stat_result, extras: Extras, former: bytes | None) -> None:
+    """Give a file back its owner, its group and its list."""
+    now = os.fstat(fd)
+    if (now.st_uid, now.st_gid) != (status.st_uid, status.st_gid):
+        os.fchown(fd, status.st_uid, status.st_gid)
+    if extras.acl is not None and xattrs.value_of(fd, acls.ACCESS) != former:
+        if former is None:
+            _set_acl(fd, acls.ACCESS, b"", numeric=True)
+        else:
+            os.setxattr(fd, acls.ACCESS, former)
 
 
 def take_back(fd: int) -> None:
