@@ -390,6 +390,24 @@ async def test_a_final_file_gets_its_owner_back_before_its_permissions(place, st
         assert (12345, 0o600) == (status.st_uid, stat.S_IMODE(status.st_mode))
 
 
+@pytest.mark.parametrize("leaves", [frozenset(), frozenset({Preserve.MODE})], ids=["mode", "no mode"])
+async def test_what_is_given_away_loses_its_set_uid_bit(place, leaves):
+    """Else a file that is there already would become a program of its new owner."""
+    path = place / "f"
+    path.write_bytes(b"1")
+    path.chmod(0o6755)
+    store = await opened(place)
+    owner = Owner(12345, 12345) if ROOT else Owner(os.geteuid(), os.getegid())
+
+    settled = await store.settle(
+        [Expected(b"f", 1, digest(b"1"), with_extras(owner=owner, numeric=True, leaves=leaves))]
+    )
+
+    status = path.stat()
+    assert ([True], owner.uid) == (settled, status.st_uid)
+    assert (0o755 if leaves else 0o640) == stat.S_IMODE(status.st_mode)
+
+
 async def test_extended_attributes_are_replaced_but_not_those_of_programs(place):
     """What the source does not have goes; notes of ours, and of others, stay."""
     path = place / "f"

@@ -257,7 +257,8 @@ class Vouching(Shown):
                 from realize.store.local.extras import give_to_final
 
                 give_to_final(fd, attributes.extras, names.join((*directory, name)))
-                mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes.leaves(Preserve.MODE) else mode
+                # Without set-uid and set-gid bits: they would be those of another owner.
+                mode = before.st_mode & 0o777 if attributes.leaves(Preserve.MODE) else mode
                 timed = timed and not attributes.leaves(Preserve.TIMES)
             _renew(fd, before, mode, self.clock)
             if attributes is not None and timed:
