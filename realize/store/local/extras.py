@@ -280,9 +280,9 @@ def _put_back(fd: int, status: os.stat_result, extras: Extras, former: bytes | N
 
 
 def take_back(fd: int) -> None:
-    """Make a partial that did not get its final name one for us alone again."""
+    """Make a partial of ours that did not get its final name one for us alone again."""
     with contextlib.suppress(OSError):
-        os.fchown(fd, os.geteuid(), os.getegid())
+        os.fchown(fd, -1, os.getegid())
         os.fchmod(fd, RECEIVING)
         _set_acl(fd, acls.ACCESS, b"", numeric=True)
         xattrs.replace(fd, b"")

@@ -57,7 +57,7 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.backups import set_aside
 from realize.store.local.location import BackupPlace, Root
-from realize.store.local.partial_marks import NOTE, RECEIVING, forget_given, is_ours
+from realize.store.local.partial_marks import NOTE, RECEIVING, forget_given, is_of_others, is_ours
 from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
@@ -115,7 +115,7 @@ class Prepared:
     ``inode`` is the identity that the partial must still have.
     ``fd`` is its descriptor, which holds its lock; if ``lock`` is set, it is closed when the group is done.
     ``mode`` is the mode to set once the file has its final name, None if it has it already.
-    ``keep`` leaves the partial in place when it cannot be renamed.
+    ``keep`` leaves the partial in place when it cannot be renamed, unless it has another owner by now.
     ``replaces`` is the only version of the final file that may be replaced; None allows any.
     ``number`` is the only one that it may get if both files are to be kept; 0 allows any.
     ``backups`` is where the file goes that it replaces; None if that is not kept.
@@ -343,7 +343,7 @@ def _commit_inside(
         except RealizeError as refused:
             outcome = refused
         outcomes[id(each)] = outcome
-        if isinstance(outcome, RealizeError) and each.keep:
+        if isinstance(outcome, RealizeError) and each.keep and not (each.given and is_of_others(each.fd)):
             _make_private(each)
         elif isinstance(outcome, RealizeError) or outcome.how is Committed.SKIPPED:
             _discard(fd, each)

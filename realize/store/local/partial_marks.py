@@ -15,6 +15,7 @@ One of ours, which was to replace another, is told by its owner and by a name th
 A partial gets the owner of its source before it gets its final name, see `realize.store.local.extras`.
 What a crash leaves in between belongs to somebody else, and is told by an extended attribute that was set before.
 Its owner may have it open, so nobody goes on with it: it is removed, and the file is sent anew.
+One that is still ours is gone on with, but without what it was given, which the next sender may not ask for.
 
 Some file systems have no modes, or drop the mark, and some show an owner other than ours.
 There, a file counts as our partial if its owner and mark look like those of a new one, which `learn` remembers for as
@@ -90,10 +91,13 @@ def forget_given(fd: int) -> None:
         os.removexattr(fd, GIVEN)
 
 
-def is_given(fd: int, status: FileStatus) -> bool:
-    """Return whether an open partial was given to somebody else by a commit that was interrupted."""
-    if status.st_uid == os.geteuid():
-        return False
+def is_of_others(fd: int) -> bool:
+    """Return whether a partial belongs to somebody else by now, who may have it open."""
+    return os.fstat(fd).st_uid != os.geteuid()
+
+
+def is_given(fd: int) -> bool:
+    """Return whether an open partial was given more than content, mode and time by a commit that was interrupted."""
     try:
         return os.getxattr(fd, GIVEN) == _GIVEN_VALUE
     except OSError:

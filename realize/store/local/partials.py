@@ -193,7 +193,7 @@ def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tupl
             if candidate.has(status):
                 if not found:
                     learn(status)
-                if _is_fit(status, found=found) and not (found and is_given(fd, status)):
+                if _is_fit(status, found=found) and not (found and _is_still_given(fd, status)):
                     return fd, _set_mode(fd, status, RECEIVING) if found else status
                 os.unlink(candidate.partial, dir_fd=candidate.directory_fd)
         except BaseException:
@@ -226,6 +226,17 @@ def _is_fit(status: os.stat_result, *, found: bool) -> bool:
     it, and what is received now may not be meant for them.
     """
     return status.st_nlink == 1 and not (found and is_marked(status) and status.st_mode & 0o077)
+
+
+def _is_still_given(fd: int, status: os.stat_result) -> bool:
+    """Return whether a partial has what an interrupted commit gave it; one that is still ours loses that."""
+    if not is_given(fd):
+        return False
+    if status.st_uid == os.geteuid():
+        from realize.store.local.extras import take_back
+
+        take_back(fd)
+    return is_given(fd)
 
 
 def _set_mode(fd: int, status: os.stat_result, mode: int) -> os.stat_result:
