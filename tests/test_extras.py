@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from realize.errors import AclNotKept, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
+from realize.errors import AclNotKept, Busy, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
 from realize.extras import Extras, FoundExtras, Owner
 from realize.fs import acls, principals, xattrs
 from realize.fs.names import partial_name
 from realize.store.local import extras as module
-from realize.store.local import group_commit
+from realize.store.local import group_commit, links
 from realize.store.local.acceptance import Acceptance
 from realize.store.local.partial_marks import GIVEN, MARK
 from realize.store.local.store import LocalStore
@@ -507,6 +507,30 @@ async def test_who_may_only_create_gives_no_symlink_away(place, monkeypatch):
         outcomes += await store.put_links([link], OnConflict.FAIL)
 
     assert (OwnerNotKept, Linked.ALREADY_THERE) == (type(outcomes[0]), outcomes[1])
+
+
+@pytest.mark.parametrize("instead", ["a file", "a link"])
+async def test_nothing_that_takes_the_place_of_a_symlink_gets_its_owner(place, monkeypatch, instead):
+    """Who may write to the directory could else have a file given to himself that is not his."""
+    store = await opened(place)
+    given = []
+
+    def replace(*_):
+        os.unlink(place / "l")
+        if instead == "a file":
+            (place / "l").touch()
+        else:
+            os.symlink("elsewhere", place / "l")
+
+    monkeypatch.setattr(links, "_set_time", replace)
+    monkeypatch.setattr(os, "chown", lambda *arguments, **_: given.append(arguments))
+    monkeypatch.setattr(module, "_may_give_away", lambda: True)
+
+    [outcome] = await store.put_links(
+        [Symlink(b"l", b"x", 7, Extras(Owner(12345, 12345), numeric=True))], OnConflict.FAIL
+    )
+
+    assert (Busy, []) == (type(outcome), given)
 
 
 # Reading.

@@ -394,10 +394,11 @@ def link_owner(extras: Extras, path: bytes) -> tuple[int, int] | None:
     return None
 
 
-def set_link_owner(directory_fd: int, name: bytes, owner: tuple[int, int], extras: Extras, path: bytes) -> None:
-    """Give a symlink its owner and its group."""
+def set_link_owner(fd: int, owner: tuple[int, int], extras: Extras, path: bytes) -> None:
+    """Give a symlink, open with O_PATH, its owner and its group."""
     with _kept(Preserve.OWNER, path, extras.lenient):
-        os.chown(name, *owner, dir_fd=directory_fd, follow_symlinks=False)
+        # Through /proc: fchown(2) refuses such a descriptor.
+        os.chown(f"/proc/self/fd/{fd}", *owner)
 
 
 def _is_of_others(uid: int | None, gid: int | None) -> bool:

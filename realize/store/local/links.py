@@ -39,6 +39,7 @@ from realize.errors import (
     SourceChanged,
 )
 from realize.fs import names
+from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.own_files import holds_own
 from realize.fs.syscalls import (
@@ -301,14 +302,24 @@ class Placing(Shown):
             return _nothing
 
         def give(directory_fd: int, name: bytes) -> None:
-            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+            # Whoever may write to the directory may put something else of somebody else in its place at any time.
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+            try:
+                give_opened(fd)
+            finally:
+                release(fd)
+
+        def give_opened(fd: int) -> None:
+            status = os.fstat(fd)
+            if not stat.S_ISLNK(status.st_mode) or os.readlink(b"", dir_fd=fd) != link.target:
+                raise Busy(f"{display_name(link.path)}: was replaced there before it had its owner")
             if all(wanted in {-1, it} for wanted, it in zip(owner, (status.st_uid, status.st_gid), strict=True)):
                 return
             if not self.changes_all and status.st_uid != os.geteuid():
                 if Preserve.OWNER not in extras.lenient:
                     raise not_kept(Preserve.OWNER, link.path, "it is there already, and may not be changed")
                 return
-            set_link_owner(directory_fd, name, owner, extras, link.path)
+            set_link_owner(fd, owner, extras, link.path)
 
         return give
 
