@@ -242,11 +242,29 @@ async def test_without_the_capability_nothing_is_given_away(place):
     assert [] == os.listdir(place)
 
 
+async def test_an_owner_that_the_file_system_ignores_is_not_kept(place, monkeypatch):
+    """Such as vfat with "quiet", or NTFS by FUSE: they take a new owner without an error, and keep the old one."""
+    store = await opened(place)
+    monkeypatch.setattr(os, "fchown", lambda *_: None)
+    monkeypatch.setattr(os, "chown", lambda *_: None)
+    monkeypatch.setattr(module, "_may_give_away", lambda: True)
+
+    outcomes = []
+    for owner in (Owner(12345, os.getegid()), Owner(os.geteuid(), 12345)):
+        extras = Extras(owner, numeric=True)
+        outcomes.append(await put(store, with_extras(owner=owner, numeric=True)))
+        outcomes += await store.put_links([Symlink(b"l", b"x", 7, extras)], OnConflict.FAIL)
+
+    assert [OwnerNotKept] * 4 == [type(each) for each in outcomes]
+    assert "keeps no owners" in str(outcomes[0])
+
+
 async def test_an_owner_that_could_not_be_undone_is_not_set(place, monkeypatch):
     """Who may give a file away, and not set its mode any more, takes it back: its mark would stay for good."""
     store = await opened(place)
     given = []
     monkeypatch.setattr(os, "fchown", lambda _fd, *owner: given.append(owner))
+    monkeypatch.setattr(module, "_refuse_other_owner", lambda *_: None)
     plain = os.fchmod
 
     def fchmod(fd, mode):
@@ -274,6 +292,7 @@ async def test_a_partial_is_private_until_it_has_its_lists(place, monkeypatch):
         return call
 
     monkeypatch.setattr(os, "fchown", noting("fchown", None))
+    monkeypatch.setattr(module, "_refuse_other_owner", lambda *_: None)
     monkeypatch.setattr(os, "setxattr", noting("setxattr", os.setxattr))
     monkeypatch.setattr(os, "fchmod", noting("fchmod", os.fchmod))
     acl = acls.portable(READ_BY_BIN, lambda _: b"", lambda _: b"")

@@ -370,14 +370,23 @@ def _set_owner(fd: int, status: os.stat_result, extras: Extras) -> None:
     uid, gid = _numbers(extras)
     if gid is not None and gid != status.st_gid:
         os.fchown(fd, -1, gid)
+        _refuse_other_owner(fd, None, gid)
     if uid is None or uid == status.st_uid:
         return
     os.fchown(fd, uid, -1)
     try:
+        _refuse_other_owner(fd, uid, gid)
         os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode))
     except PermissionError:
         os.fchown(fd, status.st_uid, status.st_gid)
         raise
+
+
+def _refuse_other_owner(fd: int, uid: int | None, gid: int | None) -> None:
+    """Raise `PermissionError` if a file has another owner or group than it was given: some file systems ignore that."""
+    now = os.fstat(fd)
+    if uid not in {None, -1, now.st_uid} or gid not in {None, -1, now.st_gid}:
+        raise PermissionError(errno.EPERM, "the file system keeps no owners")
 
 
 def link_owner(extras: Extras, path: bytes) -> tuple[int, int] | None:
@@ -399,6 +408,7 @@ def set_link_owner(fd: int, owner: tuple[int, int], extras: Extras, path: bytes)
     with _kept(Preserve.OWNER, path, extras.lenient):
         # Through /proc: fchown(2) refuses such a descriptor.
         os.chown(f"/proc/self/fd/{fd}", *owner)
+        _refuse_other_owner(fd, *owner)
 
 
 def _is_of_others(uid: int | None, gid: int | None) -> bool:
