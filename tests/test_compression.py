@@ -232,6 +232,20 @@ def test_what_cannot_be_expanded_ends_the_stream():
     assert not transfer.pair.server.lost
 
 
+def test_saved_is_what_was_sent():
+    """What waits for the line, and may never go, has saved nothing: else what travelled would shrink."""
+    transfer = Transfer()
+    client = transfer.pair.client
+    client.sending.writable = Deferred
+    Deferred.fromCoroutine(transfer.out.send([TEXT])).addErrback(lambda _: None)
+    transfer.out.give(MAX_VALUE_BYTES)
+    before = client.traffic()
+    client.streams.close(transfer.number)
+    after = client.traffic()
+
+    assert [(0, 0)] * 2 == [(each.content_sent, each.saved_sent) for each in (before, after)]
+
+
 def test_the_throttle_counts_what_travels():
     """At 100,000 bytes per second, so much is sent in each, and nearly twice as much content that shrinks to half."""
     clock = Clock()

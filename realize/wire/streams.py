@@ -210,15 +210,14 @@ class OutboundStream:
         size = travelling = 0
         for length, frame in frames:
             if boxes and (self.credit < length or travelling >= self._link.chunk()):
-                await self._flush(boxes, size)
+                await self._flush(boxes, size, size - travelling)
                 boxes, size, travelling = [], 0, 0
             await self.credited(length)
             self.credit -= length
-            self.saved += length - len(frame)
             boxes += compressed(self.number, length, frame)
             size += length
             travelling += len(frame)
-        await self._flush(boxes, size)
+        await self._flush(boxes, size, size - travelling)
 
     async def _send_plain(self, pieces: Sequence[Piece]) -> None:
         """Send the pieces in boxes that each carry as many of them as fit."""
@@ -294,7 +293,7 @@ class OutboundStream:
         if self._error is not None:
             raise self._error
 
-    async def _flush(self, parts: list[Content], size: int) -> None:
+    async def _flush(self, parts: list[Content], size: int, saved: int = 0) -> None:
         sending = self._link.sending
         waiting = sending.writable()
         while waiting is not None:
@@ -304,6 +303,7 @@ class OutboundStream:
             raise self._error
         data = b"".join(parts)
         self.content += size
+        self.saved += saved
         begin = self._link.bytes_sent
         self._link.write(data)
         if self._link.compression is not None:
