@@ -4,11 +4,11 @@ import random
 from itertools import pairwise
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from realize.concurrency.memory import Memory
-from realize.errors import ProtocolError
+from realize.errors import ConnectionFailed, ProtocolError
 from realize.throttle.buckets import Bucket
 from realize.throttle.scheduler import Scheduler
 from realize.throttle.transport import ThrottledProtocol
@@ -230,6 +230,56 @@ def test_what_cannot_be_expanded_ends_the_stream():
     assert ["compressed content is not a frame of Zstandard"] * 2 == [str(error) for error in told]
     assert all(isinstance(error, ProtocolError) for error in told)
     assert not transfer.pair.server.lost
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_read_that_is_cancelled_leaves_what_is_expanded(waits):
+    """Whoever reads on, to keep what has arrived, gets it in order; a connection that ends meanwhile takes nothing."""
+    transfer, jobs = Transfer(), []
+
+    def in_thread(work, *args, **options):
+        jobs.append((work, args, options, Deferred()))
+        return jobs[-1][-1]
+
+    transfer.pair.server.compression._in_thread = in_thread
+    incoming = transfer.pair.server.streams.inbound(transfer.number, len(TEXT))
+    incoming.promised()
+    cancelled = incoming.read() if waits else None
+    Deferred.fromCoroutine(transfer.out.send([TEXT]))
+    transfer.out.give(len(TEXT))
+    transfer.pair.flush()
+    cancelled = cancelled or incoming.read()
+    cancelled.addErrback(lambda failure: failure.trap(CancelledError))
+    cancelled.cancel()
+    transfer.pair.server.streams.lost(ConnectionFailed("cut"))
+    found, ended = [], []
+    while not ended:
+        incoming.read().addCallbacks(found.extend, ended.append)
+        while jobs:
+            work, args, options, result = jobs.pop()
+            result.callback(work(*args, **options))
+
+    assert TEXT == joined(found)
+    assert "cut" == ended[0].getErrorMessage()
+    assert not incoming.unread
+
+
+def test_a_cancelled_read_of_what_cannot_be_expanded_is_quiet():
+    """The next one is told; nothing is left to be reported as unhandled."""
+    transfer, result = Transfer(), Deferred()
+    transfer.pair.server.compression._in_thread = lambda *_args, **_options: result
+    incoming = transfer.pair.server.streams.inbound(transfer.number, 2000)
+    incoming.promised()
+    cancelled = incoming.read().addErrback(lambda failure: failure.trap(CancelledError))
+    transfer.pair.client.write(b"".join(boxes.compressed(transfer.number, 1000, b"no frame")))
+    transfer.pair.flush()
+    cancelled.cancel()
+    told = []
+    incoming.read().addErrback(lambda failure: told.append(failure.value))
+    result.errback(ProtocolError("no frame"))
+    incoming.read().addErrback(lambda failure: told.append(failure.value))
+
+    assert ["no frame"] * 2 == [str(error) for error in told]
 
 
 def test_saved_is_what_was_sent():

@@ -382,6 +382,8 @@ class InboundStream:
         """How many of these are compressed."""
         self._fragments = bytearray()
         self._waiting: Deferred[list[Piece]] | None = None
+        self._expanding: Deferred[Any] | None = None
+        """What was compressed and is to be read next, or why it cannot be; None if nobody waits for that."""
         self._held = 0
         self._error: RealizeError | None = None
 
@@ -397,7 +399,7 @@ class InboundStream:
     @property
     def unread(self) -> bool:
         """Whether there is content that has arrived, and that nobody has read yet."""
-        return bool(self._held)
+        return bool(self._held) or self._expanding is not None
 
     def cap(self, length: int) -> None:
         """Give credit for hardly more than ``length`` bytes, holes not counted: no more of it is wanted.
@@ -491,7 +493,10 @@ class InboundStream:
 
         The caller is done with what it got before, so new credit may be given.
         Fails with the error of `fail`, or with that of `end` once all is read that has arrived.
+        If it is cancelled, the next call returns what this one would have.
         """
+        if self._expanding is not None:
+            return self._hand(self._expanding, Deferred())
         if self._error is not None and not self._held:
             self._claim.release()
             return fail(self._error)
@@ -500,7 +505,7 @@ class InboundStream:
         if self._held or self.arrived >= self.limit:
             taken = self._take()
             self._grant()
-            return taken
+            return taken if self._expanding is None else self._hand(taken, Deferred())
         self._grant()
         self._waiting = Deferred(self._forget)
         return self._waiting
@@ -513,7 +518,7 @@ class InboundStream:
         if self._error is not None:
             return
         self.delivered()
-        if not self._held:
+        if not self.unread:
             self.fail(error)
             return
         self._error = error
@@ -528,6 +533,7 @@ class InboundStream:
         self._pieces.clear()
         self._fragments.clear()
         self._held = self._compressed = 0
+        self._expanding = None
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.errback(self._error)
@@ -542,7 +548,21 @@ class InboundStream:
             # Last: if the above fails, the connection ends, and the reader must still be waiting to be told.
             waiting, self._waiting = self._waiting, None
             # Without threads, it was told already that something could not be expanded.
-            taken.addErrback(lambda _: None) if waiting is None else taken.chainDeferred(waiting)
+            if waiting is not None:
+                self._hand(taken, waiting)
+
+    def _hand(self, taken: Deferred[Any], reader: Deferred[list[Piece]]) -> Deferred[list[Piece]]:
+        """Tell the reader what was taken, or why it cannot be read; one that is cancelled leaves it to the next."""
+
+        def tell(found: list[Piece] | Exception) -> Any:
+            if reader.called:
+                return found
+            self._expanding = None
+            reader.callback(found) if isinstance(found, list) else reader.errback(found)
+            return None
+
+        taken.addCallback(tell)
+        return reader
 
     def _gather(self) -> None:
         """Append what has come since the last time to what is there.
@@ -565,7 +585,7 @@ class InboundStream:
             self._pieces.append(bytes(self._fragments))
             self._fragments.clear()
 
-    def _take(self) -> Deferred[list[Piece]]:
+    def _take(self) -> Deferred[Any]:
         self._gather()
         self._end_fragments()
         count = size = held = 0
@@ -583,14 +603,15 @@ class InboundStream:
         if compression is None:
             return succeed(cast("list[Piece]", pieces))
         self._compressed -= sum(isinstance(piece, CompressedBox) for piece in pieces)
-        return compression.expand(pieces).addErrback(self._not_expanded)
+        self._expanding = compression.expand(pieces)
+        return self._expanding.addErrback(self._not_expanded)
 
-    def _not_expanded(self, failure: Failure) -> Failure:
-        """Take nothing more of a peer that sends what is no frame."""
+    def _not_expanded(self, failure: Failure) -> Any:
+        """Take nothing more of a peer that sends what is no frame; returns the error."""
         error: Any = failure.value
         if isinstance(error, RealizeError):
             self.fail(error.with_traceback(None))
-        return failure
+        return error
 
     def _grant(self) -> None:
         left = (self.limit if self._cap is None else min(self.limit, self._cap)) - self._granted
