@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -364,7 +365,7 @@ def test_one_event_for_the_deadline(site, tmp_path):
     """The log says once that the time limit ended the run, with how far it came; stderr has one line."""
     site.start()
     (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "large").write_bytes(b"x" * (8 << 20))
+    (tmp_path / "source" / "large").write_bytes(random.Random(1).randbytes(8 << 20))
 
     done = site.realize(
         *(

@@ -472,7 +472,7 @@ def test_the_next_page_is_asked_for_ahead(asking, partials):
     assert [[b"a"], [b"b"], [b"c"]] == [[entry.path for entry in each] for (each,) in (first, second, third)]
     assert ([[]], 2, 5, 7, 8) == (last, asked, now, later, listing.now_ns)
     question = {"listing": 1, "partials": partials, "avoid": b"place"}
-    none = {"leave": None, "one_file_system": None, "links": None}
+    none = {"leave": None, "one_file_system": None, "links": None, "hard_links": None}
     first_only = [{**none, "leave": [b"-x"], "links": True}, none, none]
     assert [(commands.Walk, {**question, **each}) for each in first_only] == asking.asked()
 

@@ -193,13 +193,13 @@ def test_without_admin_the_service_is_out_of_reach(site):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--throttle", "1M", "--throttle-up", "2M", "a", "hostb::inbox"], "--throttle is for both directions"),
+        (["--throttle", "1M", "--throttle-up", "2M", "a", "hostb::inbox"], "--throttle limits both directions"),
         (["--throttle", "0", "a", "hostb::inbox"], "is not a rate"),
         (["--throttle-down", "fast", "a", "hostb::inbox"], "is not a rate"),
         (["--throttle", "1M", "a", "b"], "both ends are local"),
         (["throttle", "hostb", "20T"], "at most 10 TiB/s"),
         (["throttle", "hostb", "1M", "--for", "0s"], "--for"),
-        (["throttle", "hostb", "--for", "2h"], "no RATE is given"),
+        (["throttle", "hostb", "--for", "2h"], "--for needs a RATE"),
         (["throttle", "hostb", "1M", "--scope", "galaxy"], "is none of service, peer:NAME, connection:ID"),
     ],
 )

@@ -77,8 +77,14 @@ class Starter:
         if self._socket is None:
             self._socket = self._begin()
         ours = [own if fd == -1 else fd for own, fd in enumerate(streams)]
-        socket.send_fds(self._socket, [request], ours)
-        answer = self._socket.recv(100)
+        # What the starter starts becomes a child of this process: what is between them has ended before it answers.
+        # Other orphans are none of ours.
+        _take_orphans(True)
+        try:
+            socket.send_fds(self._socket, [request], ours)
+            answer = self._socket.recv(100)
+        finally:
+            _take_orphans(False)
         if not answer:
             raise OSError("the process that starts others has ended")
         return int(answer)
@@ -88,9 +94,6 @@ class Starter:
         return set() if self._socket is None else {os.readlink(f"/proc/self/fd/{self._socket.fileno()}")}
 
     def _begin(self) -> socket.socket:
-        # What the starter starts becomes a child of this process, as soon as what is between them has ended.
-        if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl")
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             command = [sys.executable, "-m", "tests.warm", str(its.fileno())]
@@ -98,6 +101,11 @@ class Starter:
         atexit.register(starter.wait)
         atexit.register(ours.close)
         return ours
+
+
+def _take_orphans(taken: bool) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(taken), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 STARTER = Starter()

@@ -20,6 +20,7 @@ HERE: Final = "this machine"
 
 KINDS_OF_ERRORS: Final = MappingProxyType(
     {
+        "ACL_NOT_KEPT": "an access control list cannot be preserved",
         "BAD_NAME": "a name that cannot be used at the other end",
         "BUSY": "the other end is busy",
         "CHANGED": "a file changed while it was read",
@@ -32,8 +33,10 @@ KINDS_OF_ERRORS: Final = MappingProxyType(
         "INTERRUPTED": "the run was interrupted",
         "LINK_REFUSED": "a symlink leads where it may not lead",
         "NOT_FOUND": "something is not there",
+        "NOT_KEPT": "attributes of a file cannot be preserved",
         "NOT_REGULAR": "something that is no file has the name of one",
         "NO_SPACE": "no space left",
+        "OWNER_NOT_KEPT": "the owner of a file cannot be preserved",
         "PROTOCOL": "the peer does not keep to the protocol",
         "SAME_FILE": "source and destination are the same",
         "SILENCE": "the peer has fallen silent",
@@ -46,6 +49,7 @@ KINDS_OF_ERRORS: Final = MappingProxyType(
         "VERSION": "the peer speaks another version of the protocol",
         "WRONG_PEER": "the peer has another key than the one it should have",
         "WRONG_SIZE": "a file has more or less content than its size says",
+        "XATTR_NOT_KEPT": "extended attributes of a file cannot be preserved",
     }
 )
 """The kinds of errors by their codes in the protocol, in words that name no file."""
