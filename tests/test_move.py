@@ -1285,6 +1285,26 @@ def test_what_has_arrived_is_kept_when_a_run_is_stopped(near, kept):
     assert [kept * BLOCK_BYTES] == [event.reached for event in trial.of(FileInterrupted)]
 
 
+def test_what_is_kept_counts_as_sent():
+    """Also what was still on its way when the run was stopped, and came before the peer was asked how much it keeps."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    destination.in_transit = lambda: [Travelled([b"x"], 10)]
+    open_writer = destination.open_writer
+
+    def slow(writer):
+        write, waits = writer.write, iter([None, Deferred()])
+        writer.near, writer.write = False, lambda pieces: next(waits) or write(pieces)
+        return writer
+
+    destination.open_writer = lambda *given, **options: open_writer(*given, **options).addCallback(slow)
+    trial = Trial(source, destination)
+    trial.done.cancel()
+    trial.finish()
+
+    [stopped] = trial.of(FileInterrupted)
+    assert 10 < stopped.reached == sum(event.amount for event in trial.of(Progressed))
+
+
 def test_files_put_aside_are_bounded(monkeypatch):
     """Only so many files wait for another attempt; the others fail at once."""
     monkeypatch.setattr(move, "MAX_RETRY_QUEUE_FILES", 2)

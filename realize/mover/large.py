@@ -363,11 +363,16 @@ class _Sending:
                 raise
             useless = isinstance(error, SideError) and isinstance(error.error, (SourceChanged, WrongSize))
             reached: int | None = None
+            reported = self.work.progress.reported(self.path)
             try:
                 if isinstance(error, CancelledError):
                     await self._write_the_last(writer)
                 reached = await self._abandon(writer, keep=not useless)
             finally:
+                # What was still on its way when we looked has travelled, too, if it is kept.
+                more = min(self.sent, (reached or 0) - self.have - self.found - self.holes) - reported
+                if more > 0:
+                    self.work.emit(Progressed(self.path, more))
                 self.work.emit(Stopped(self.path, version.size, reached))
             if self.found and isinstance(error, SideError) and isinstance(error.error, VerifyFailed):
                 raise _OldVersionChanged(error.end, error.error) from error

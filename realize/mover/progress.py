@@ -93,6 +93,10 @@ class Progress:
         if not self.watches:
             self._report(path, sent, emit)
 
+    def reported(self, path: bytes) -> int:
+        """How many bytes of a file were reported so far."""
+        return self._reported.get(path, 0)
+
     def arrived(self, path: bytes, sent: int, emit: Observer) -> None:
         """Report that a file is complete at the destination; ``sent`` bytes of it were sent."""
         self._report(path, sent, emit)
