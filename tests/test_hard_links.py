@@ -355,6 +355,53 @@ def test_a_first_name_that_is_gone():
     assert [b"a"] == [each.path for each in trial.of(Finished) if each.how is How.GONE]
 
 
+def meanwhile(store, step, act):
+    """Have something done just before the first real call of a step."""
+    real = getattr(store, step)
+
+    def call(items, *arguments, **options):
+        if items:
+            setattr(store, step, real)
+            act()
+        return real(items, *arguments, **options)
+
+    setattr(store, step, call)
+
+
+@pytest.mark.parametrize("remove", [True, False], ids=["move", "copy"])
+@pytest.mark.parametrize("name", A)
+@pytest.mark.parametrize("step", ["read_small", "put_small"])
+def test_what_is_another_file_by_now_is_not_linked(step, name, remove):
+    """A name that was replaced since it was listed goes with its own content, and the others with theirs."""
+    source, destination = several(A), MemoryStore()
+    meanwhile(source if step == "read_small" else destination, step, lambda: source.plant(name, b"another"))
+    trial = HardTrial(source, destination, remove=remove)
+
+    assert trial.error is None
+    read_before = name == b"a" and step == "put_small"
+    contents = {path: file.content for path, file in destination.files.items()}
+    assert {**dict.fromkeys(A, b"content 0"), name: b"content 0" if read_before else b"another"} == contents
+    assert [path for path in A if path != name] in groups(destination)
+    if remove:
+        assert ([name] if read_before else []) == list(source.files), "what was read is another file by now"
+
+
+@pytest.mark.parametrize("replaced", ["before", "after"])
+def test_a_file_that_was_replaced_under_all_of_its_names(replaced):
+    """Is the new one, whose names are links, too."""
+    source, destination = several(A), MemoryStore()
+
+    def replace():
+        source.plant(A[0], b"another")
+        source.files |= dict.fromkeys(A[1:], source.files[A[0]])
+
+    meanwhile(*((source, "read_small") if replaced == "before" else (destination, "put_small")), replace)
+    HardTrial(source, destination, remove=False)
+
+    assert {"before": [A], "after": [A[:1], A[1:]]}[replaced] == groups(destination)
+    assert b"another" == destination.files[A[1]].content == destination.files[A[2]].content
+
+
 def test_nothing_of_a_file_is_begun_after_the_time_limit():
     """All of its names stay."""
     stop_flag = StopFlag()
@@ -363,6 +410,23 @@ def test_nothing_of_a_file_is_begun_after_the_time_limit():
     HardTrial(source, destination, stop_flag=stop_flag)
 
     assert ([A], {}) == (groups(source), destination.files)
+
+
+def test_what_was_begun_before_the_time_limit_is_told():
+    """A name that is there, while another one that cannot be linked is no more begun; both stay."""
+    stop_flag = StopFlag()
+    source, destination = several(A), MemoryStore()
+
+    def refuse(links):
+        if links:
+            stop_flag.request()
+        return succeed([NOT] * len(links))
+
+    destination.link_files = refuse
+    trial = HardTrial(source, destination, stop_flag=stop_flag)
+
+    assert ([A], [[b"a"]]) == (groups(source), groups(destination))
+    assert [(b"a", False)] == [(each.path, each.removed) for each in trial.of(Finished)]
 
 
 # Real ones.

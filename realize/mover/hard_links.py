@@ -10,7 +10,7 @@ other file, and the names after it may become links to that one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
@@ -51,14 +51,23 @@ class LinkedFile:
     """The identity that the anchor had there before, if it was there."""
     postponed: bool = False
     """Whether a name of it will be tried again: until then, no name is removed."""
+    given_up: bool = False
+    """Whether the run was stopped before all of its names had their content: then none is removed."""
+    apart: set[bytes] = field(factory=set)
+    """Paths that are names of another file by now: each goes with its own content."""
 
     def is_taken(self, candidate: Candidate) -> bool:
-        """Whether something else than the anchor had a name there."""
+        """Whether a name cannot become a link to the anchor, since something else had it there, or it is apart."""
         existing = candidate.existing
+        if candidate.entry.path in self.apart:
+            return True
         if existing.obstacle:
             return True
         return existing.final_size is not None and existing.identity != self.anchor_seen
 
+
+_Wanted: TypeAlias = tuple[LinkedFile, NameThere, Candidate]
+"""A name that is to become a link to that one."""
 
 MoveContents = Callable[[Work, Sequence[Candidate]], Awaitable[None]]
 """Moves the contents of candidates; events tell what became of each."""
@@ -89,10 +98,10 @@ class LinkedBatch:
         try:
             while firsts := self._firsts():
                 await self._contents(firsts)
-                begun = [file for file in self.files if file.anchor is not None]
-                if len(begun) < len(self.files) and self.work.stop_flag.should_stop():
-                    # Of a file whose content is not there, nothing more is begun.
-                    self.files = begun
+                if self.work.stop_flag.should_stop():
+                    for file in self.files:
+                        # Of a file whose content is not there, nothing more is begun.
+                        file.given_up = file.given_up or file.anchor is None
                 await self._link()
             await self._remove()
         finally:
@@ -120,6 +129,8 @@ class LinkedBatch:
         """The next names whose content is to be moved."""
         firsts: list[Candidate] = []
         for file in self.files:
+            if file.given_up:
+                continue
             if file.anchor is None:
                 if file.left:
                     firsts.append(file.left.pop(0))
@@ -146,11 +157,12 @@ class LinkedBatch:
 
     async def _link(self) -> None:
         """Make links of the names whose content is there; those that cannot be one go on without an anchor."""
-        wanted: list[tuple[LinkedFile, NameThere, Candidate]] = []
+        wanted: list[_Wanted] = []
         for file in self.files:
             if file.anchor is not None:
                 wanted += [(file, file.anchor, each) for each in file.left if not file.is_taken(each)]
                 file.left = [each for each in file.left if file.is_taken(each)]
+        wanted = await self._still_one_file(wanted)
         for first in range(0, len(wanted), MAX_CALL_NAMES):
             some = wanted[first : first + MAX_CALL_NAMES]
             links = [_link_to(anchor.finished, candidate.entry.path) for _, anchor, candidate in some]
@@ -170,13 +182,44 @@ class LinkedBatch:
                     arrived.append(linked)
             await self.work.arrived([_recorded(each) for each in arrived])
 
+    async def _still_one_file(self, wanted: Sequence[_Wanted]) -> list[_Wanted]:
+        """Return the names that are still names of the file whose content is at the destination.
+
+        The listing may be hours old, and what was read under one name may have been another file already.
+        """
+        if not wanted:
+            return []
+        paths = {path: None for _, anchor, candidate in wanted for path in (anchor.entry.path, candidate.entry.path)}
+        with whole(End.SOURCE):
+            examined = await self.work.source.examine(list(paths), hard_links=True)
+        found = dict(zip(paths, examined.entries, strict=True))
+        still: list[_Wanted] = []
+        for file, anchor, candidate in wanted:
+            entry, version = found[anchor.entry.path], anchor.version
+            if (
+                isinstance(entry, RealizeError)
+                or not entry.identity
+                or (entry.size, entry.mtime_ns) != (version.size, version.mtime_ns)
+            ):
+                if file.anchor is anchor:
+                    file.anchor, file.anchor_seen = None, b""
+                file.left.append(candidate)
+                continue
+            other = found[candidate.entry.path]
+            if isinstance(other, RealizeError) or other.identity != entry.identity:
+                file.apart.add(candidate.entry.path)
+                file.left.append(candidate)
+            else:
+                still.append((file, anchor, candidate))
+        return still
+
     async def _remove(self) -> None:
         """Remove the names of each file of which nothing more will be moved."""
         if not self.work.options.remove:
             return
         removals: list[tuple[LinkedFile, NameThere]] = []
         for file in self.files:
-            if not file.postponed:
+            if not file.postponed and not file.given_up:
                 removals += ((file, each) for each in file.there)
                 # The first come last, where it takes no time to take them off.
                 file.there.reverse()
