@@ -412,6 +412,40 @@ def test_nothing_of_a_file_is_begun_after_the_time_limit():
     assert ([A], {}) == (groups(source), destination.files)
 
 
+def test_where_nothing_can_be_linked_it_is_tried_a_few_times_only():
+    """However many names a file has: on a file system without links each goes with its own content."""
+    names = [b"%03d" % number for number in range(100)]
+    source, destination = several(names), MemoryStore()
+    asked = []
+
+    def refuse(links):
+        asked.extend(links)
+        return succeed([NOT] * len(links))
+
+    destination.link_files = refuse
+    trial = HardTrial(source, destination)
+
+    assert (None, {}, 100) == (trial.error, source.files, len(groups(destination)))
+    assert 100 < len(asked) <= 200
+
+
+def test_each_file_system_has_its_links():
+    """Names on several of them are links as far as they can be, however many file systems there are."""
+    names = [b"%d/%d" % (number % 10, number) for number in range(40)]
+    source, destination = several(names), MemoryStore()
+    real = destination.link_files
+
+    async def link_files(links):
+        answers = await real([each for each in links if each.path[:1] == each.to[:1]])
+        return [answers.pop(0) if each.path[:1] == each.to[:1] else NOT for each in links]
+
+    destination.link_files = link_files
+    trial = HardTrial(source, destination)
+
+    assert (None, {}) == (trial.error, source.files)
+    assert [4] * 10 == [len(group) for group in groups(destination)]
+
+
 def test_what_was_begun_before_the_time_limit_is_told():
     """A name that is there, while another one that cannot be linked is no more begun; both stay."""
     stop_flag = StopFlag()
