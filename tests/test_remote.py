@@ -454,6 +454,18 @@ def test_symlinks_that_nobody_asked_for_are_a_fault_of_the_peer(asking):
     assert [ProtocolError] == kinds(answers)
 
 
+def test_identities_that_nobody_asked_for_are_a_fault_of_the_peer(asking):
+    """In a listing, and of a name that is looked up; else names would be linked in a run that keeps no hard links."""
+    entry = Entry(b"a", Kind.FILE, 3, identity=b"place")
+    walked = asking.ask(asking.store.walk().next_page())
+    asking.answer(entries=[entry], more=True, now=1)
+    asking.answer()  # that the listing is given up
+    examined = asking.ask(asking.store.examine([b"a"]))
+    asking.answer(examined=[entry], now=1)
+
+    assert [ProtocolError] * 2 == kinds(walked) + kinds(examined)
+
+
 @pytest.mark.parametrize("partials", [True, False])
 def test_the_next_page_is_asked_for_ahead(asking, partials):
     """The time is that of the page that is looked at."""

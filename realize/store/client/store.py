@@ -64,6 +64,8 @@ R = TypeVar("R")
 MAX_PACKS_IN_FLIGHT: Final = 32
 """Packs of one store that are in flight at once; others wait for their turn."""
 
+_UNASKED_IDENTITIES: Final = "the peer tells identities of files that it was not asked for"
+
 MAX_LISTED_ENTRIES: Final = 1 << 28
 """Most entries of one listing: more than any usable directory has, so a peer's endless listing ends here."""
 
@@ -200,6 +202,8 @@ class RemoteStore:
             return answer
 
         entries = await self._packed(paths, packing.measure_examined, ask)
+        if not hard_links and any(isinstance(entry, Entry) and entry.identity for entry in entries):
+            raise ProtocolError(_UNASKED_IDENTITIES)
         return Examined(entries, min(times))
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
@@ -529,6 +533,7 @@ class RemoteListing:
         }
         """What only the first question says."""
         self._links = links
+        self._hard_links = hard_links
         self._next: Deferred[dict[str, Any]] | None = None
         self.now_ns = 0
         self._started = False
@@ -553,6 +558,9 @@ class RemoteListing:
             if not self._links and any(entry.kind is Kind.LINK for entry in answer["entries"]):
                 self.close()
                 raise ProtocolError("the peer lists symlinks that it was not asked for")
+            if not self._hard_links and any(entry.identity for entry in answer["entries"]):
+                self.close()
+                raise ProtocolError(_UNASKED_IDENTITIES)
             if self._listed > MAX_LISTED_ENTRIES:
                 self.close()
                 raise ProtocolError(f"the peer lists more than {MAX_LISTED_ENTRIES:,} names")
