@@ -9,15 +9,18 @@ import os
 import pytest
 from twisted.internet.defer import fail, succeed
 
-from realize.errors import BadName, Busy, ConnectionFailed, Unanswered
-from realize.fs.names import partial_name
+from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, Unanswered
+from realize.fs.names import partial_name, partial_names
 from realize.mover.events import Finished, How, NoHardLinks, Planned
 from realize.mover.plan import Action
 from realize.mover.stop_flag import StopFlag
 from realize.store.local import hard_links as unlinked
 from realize.store.local import known_files, linking
+from realize.store.local.headroom import Headroom
+from realize.store.local.partial_marks import RECEIVING
+from realize.units import Reserve
 from realize.values import Expected, HardLink, HardLinked, OnConflict, Preserve, Removal
-from tests.local_stores import behind, opened, put, root
+from tests.local_stores import at_once, behind, opened, put, root
 from tests.memory_store import MemoryStore
 from tests.processes import Site
 from tests.store_helpers import digest
@@ -137,6 +140,28 @@ async def test_names_of_our_own_are_not_given(root, behind):
 
     assert [BadName, BadName] == [type(each) for each in answers[:2]]
     assert NOT is answers[2]
+
+
+async def test_partials_of_others_are_not_told_of(root, behind):
+    """Nobody learns by linking what somebody else is sending."""
+    store = await with_file(root, origin=b"o" * 32)
+    others = next(iter(partial_names(b"theirs", b"p" * 32)))
+    behind.plant(others, b"content")
+    os.chmod(behind.at(others), RECEIVING)
+
+    assert [NOT] * 2 == await store.link_files([link(b"b", others), link(b"b", b"no" + others)])
+
+
+async def test_names_keep_the_reserve(root):
+    """They take space, too; what is there already takes none."""
+    headroom = Headroom(at_once)
+    store = await with_file(root, headroom=headroom)
+    assert [CREATED] == await store.link_files([link(b"b")])
+    headroom.reserve = Reserve(size=1 << 60)
+    there, *others = await store.link_files([link(b"b"), link(b"c"), link(b"d/c")])
+
+    assert (THERE, [NoSpace] * 2) == (there, list(map(type, others)))
+    assert ["a", "b"] == sorted(inodes(os.fsdecode(root))) == sorted(os.listdir(os.fsdecode(root)))
 
 
 async def test_few_files_are_known(root, monkeypatch):
@@ -336,6 +361,18 @@ def test_a_name_that_is_tried_again_holds_the_others():
     trial = HardTrial(source, destination)
 
     assert (None, [A], {}) == (trial.error, groups(destination), source.files)
+
+
+def test_links_that_the_destination_has_no_room_for():
+    """All names stay, so that they are links when there is room again."""
+    source, destination = several(A, B), MemoryStore()
+    destination.fail_next[("link_files", b"d/b")] = NoSpace("full")
+    trial = HardTrial(source, destination)
+
+    assert ([A], [[b"a", b"e/c"], B]) == (groups(source), groups(destination))
+    assert {b"a": False, b"e/c": False, b"d/x": True, b"y": True} == {e.path: e.removed for e in trial.of(Finished)}
+    HardTrial(source, destination)
+    assert ([A, B], {}) == (groups(destination), source.files)
 
 
 def test_a_first_name_that_is_gone():

@@ -59,8 +59,8 @@ class LinkedFile:
     """Whether a name of it will be tried again: until then, no name is removed."""
     fruitless: int = 0
     """How many anchors in a row nothing could be linked to."""
-    given_up: bool = False
-    """Whether the run was stopped before all of its names had their content: then none is removed."""
+    kept: bool = False
+    """Whether no name is removed in this run: it was stopped, or the destination full, before all were there."""
     apart: set[bytes] = field(factory=set)
     """Paths that are names of another file by now: each goes with its own content."""
 
@@ -109,7 +109,7 @@ class LinkedBatch:
                 if self.work.stop_flag.should_stop():
                     for file in self.files:
                         # Of a file whose content is not there, nothing more is begun.
-                        file.given_up = file.given_up or file.anchor is None
+                        file.kept = file.kept or file.anchor is None
                 await self._link()
             await self._remove()
         finally:
@@ -137,8 +137,6 @@ class LinkedBatch:
         """The next names whose content is to be moved."""
         firsts: list[Candidate] = []
         for file in self.files:
-            if file.given_up:
-                continue
             if file.fruitless >= MAX_FRUITLESS:
                 firsts += file.left
                 file.left = []
@@ -184,7 +182,9 @@ class LinkedBatch:
             arrived: list[Finished] = []
             for (file, anchor, candidate), link, answer in zip(some, links, answers, strict=True):
                 if isinstance(answer, RealizeError):
-                    self.refused(self._deferring, candidate.entry, SideError(End.DESTINATION, answer))
+                    side_error = SideError(End.DESTINATION, answer)
+                    file.kept = file.kept or side_error.no_room
+                    self.refused(self._deferring, candidate.entry, side_error)
                 elif answer is HardLinked.NOT_LINKED:
                     file.anchor, file.anchor_seen = None, b""
                     file.left.append(candidate)
@@ -236,7 +236,7 @@ class LinkedBatch:
             return
         removals: list[tuple[LinkedFile, NameThere]] = []
         for file in self.files:
-            if not file.postponed and not file.given_up:
+            if not file.postponed and not file.kept:
                 removals += ((file, each) for each in file.there)
                 # The first come last, where it takes no time to take them off.
                 file.there.reverse()

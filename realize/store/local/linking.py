@@ -25,8 +25,9 @@ from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.existing import Vouching
 from realize.store.local.group_commit import note_arrivals, sync_directories
+from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_marks import MARK, refuse_ours
+from realize.store.local.partial_marks import MARK, is_ours
 from realize.store.local.small_files import open_anchor
 from realize.store.local.versions import LINK_FLAGS, open_regular, version_of
 from realize.values import HardLink, HardLinked
@@ -44,6 +45,7 @@ class Linking(Shown):
     location: RootedLocation
     vouching: Vouching
     watch: CommitHooks
+    headroom: Headroom
 
     def link(self, links: Sequence[HardLink]) -> list[HardLinked | RealizeError]:
         """Make them, in this order, and make them durable; return for each how that went."""
@@ -53,11 +55,12 @@ class Linking(Shown):
         with self.location.tree(private=True) as tree:
             anchor = open_anchor(tree)
             try:
+                free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
                 for number, link in enumerate(links):
                     try:
                         directory, name = self.location.split(link.path)
                         with self.vouching.known.linking:
-                            answers[number] = self._link(tree, directory, name, link)
+                            answers[number] = self._link(tree, directory, name, link, free)
                         if answers[number] is not HardLinked.NOT_LINKED:
                             directories[number] = directory
                     except RealizeError as error:
@@ -80,7 +83,9 @@ class Linking(Shown):
             for directory, answer in zip(directories, answers, strict=True)
         ]
 
-    def _link(self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink) -> HardLinked:
+    def _link(
+        self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink, free: int | None
+    ) -> HardLinked:
         if names.is_partial(name) or names.is_temporary_link(name):
             return HardLinked.NOT_LINKED
         there, of = self.location.split(link.to)
@@ -91,11 +96,18 @@ class Linking(Shown):
             return HardLinked.NOT_LINKED
         try:
             before = fresh_fstat(fd)
-            refuse_ours(from_fd, of, before, link.to)
+            # An error would tell of partials of other peers.
+            if names.is_partial(of) and is_ours(from_fd, of, before):
+                return HardLinked.NOT_LINKED
             # A mark that a power cut has left is cleared by comparing the file, not here.
             linkable = stat.S_ISREG(before.st_mode) and not before.st_mode & MARK
             if not linkable or not self.vouching.known.has(identity_of(before), before.st_ctime_ns, link.digest):
                 return HardLinked.NOT_LINKED
+            if free is not None and free < len(name):
+                found = self._if_there(tree, directory, name, link, identity_of(before))
+                if found is HardLinked.NOT_LINKED:
+                    refuse_reserve(link.path, free, len(name))
+                return found
             directory_fd = tree.directory(directory, create=True)
             try:
                 link_open_file(fd, name, directory_fd)
@@ -110,6 +122,15 @@ class Linking(Shown):
             return self._judged(tree, directory, name, link, identity_of(before))
         finally:
             release(fd)
+
+    def _if_there(
+        self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink, inode: Inode
+    ) -> HardLinked:
+        """Judge a name that may not be made, since the reserve is in use."""
+        try:
+            return self._judged(tree, directory, name, link, inode)
+        except NotFound:
+            return HardLinked.NOT_LINKED
 
     def _judged(
         self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink, inode: Inode

@@ -423,7 +423,7 @@ class LocalStore:
 
         self._refuse_within_backups()
         self._known.begin(self._salt)
-        linking = Linking(self._location, self._vouching, self._committer.watch)
+        linking = Linking(self._location, self._vouching, self._committer.watch, self._headroom)
         answers: list[HardLinked | RealizeError] = []
         for some in _parts(links):
             self._check_open()
