@@ -307,6 +307,32 @@ def test_a_copy_and_a_dry_run_leave_them():
     assert groups(source) == groups(destination) == [A]
 
 
+@pytest.mark.parametrize(
+    ("policy", "content", "links"),
+    [
+        (OnConflict.SKIP, b"other", {b"d/b": b"", b"e/c": b"d/b"}),
+        (OnConflict.FAIL, b"other", {b"d/b": b"", b"e/c": b"d/b"}),
+        (OnConflict.REPLACE, b"other", {b"a": b"", b"d/b": b"a", b"e/c": b"a"}),
+    ],
+)
+def test_a_dry_run_links_to_what_would_be_there(policy, content, links):
+    """Not to a name that would stay: then the content goes under the next one."""
+    source, destination = several(A), MemoryStore()
+    destination.plant(b"a", content)
+    planned = HardTrial(source, destination, dry_run=True, policy=policy, policy_asked=True).of(Planned)
+
+    assert links == {each.path: each.linked_to for each in planned if each.action is not Action.SKIP}
+
+
+def test_a_dry_run_links_to_what_may_be_there_already():
+    """As the run does, whichever name that is."""
+    source, destination = several(A), MemoryStore()
+    destination.plant(b"d/b", b"content 0")
+    planned = HardTrial(source, destination, dry_run=True).of(Planned)
+
+    assert {b"a": b"d/b", b"d/b": b"", b"e/c": b"d/b"} == {each.path: each.linked_to for each in planned}
+
+
 STEPS = ["read_small", "put_small", "link_files", "remove"]
 
 

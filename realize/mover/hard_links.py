@@ -17,6 +17,7 @@ from attrs import define, evolve, field, frozen
 from realize.errors import RealizeError, Unanswered
 from realize.mover.events import End, Event, Finished, How, Postponed
 from realize.mover.interfaces import Arrived
+from realize.mover.plan import Action
 from realize.mover.small import Candidate
 from realize.mover.work import SideError, StoreFailed, Work, whole
 from realize.shown import Shown
@@ -32,6 +33,7 @@ Otherwise all of them would be asked for again after each: half a million for 1,
 """
 
 _HOW_MADE: Final = {HardLinked.CREATED: How.CREATED, HardLinked.ALREADY_THERE: How.ALREADY_THERE}
+_FREE: Final = frozenset({Action.SEND, Action.RESUME})
 _STAYS: Final = frozenset({How.SKIPPED, How.GONE})
 
 
@@ -282,6 +284,16 @@ def linked_files(decided: Mapping[bytes, Candidate], files: Sequence[Sequence[En
     """Return the files with those of their names that are to be moved."""
     found = ([decided[entry.path] for entry in file if entry.path in decided] for file in files)
     return [LinkedFile(sorted(left, key=_is_absent)) for left in found if left]
+
+
+def planned_links(actions: Mapping[bytes, Action], files: Sequence[Sequence[Entry]]) -> dict[bytes, bytes]:
+    """Return which names would become links, and to which name of their file, as far as ``actions`` tell."""
+    links: dict[bytes, bytes] = {}
+    for file in files:
+        moved = [entry.path for entry in file if actions.get(entry.path, Action.SKIP) is not Action.SKIP]
+        moved.sort(key=lambda path: actions[path] is not Action.COMPARE)
+        links |= {path: moved[0] for path in moved[1:] if actions[path] in _FREE}
+    return links
 
 
 def _is_absent(candidate: Candidate) -> bool:

@@ -236,15 +236,14 @@ class Move:
 
     async def _move_linked(self, files: Sequence[Sequence[Entry]], here: Mapping[bytes, Attributes]) -> None:
         """Move some files that have several names each; ``here`` has the directories that these are in."""
-        from realize.mover.hard_links import LinkedBatch, linked_files
+        from realize.mover.hard_links import LinkedBatch, linked_files, planned_links
 
         entries = [entry for file in files for entry in file]
         with whole(End.DESTINATION):
             described = await self.work.destination.describe([entry.path for entry in entries])
         decided = self._decided(entries, described)
         if self.work.options.dry_run:
-            free = {entry.path for entry, _, action in decided if action in {Action.SEND, Action.RESUME}}
-            linked_to = {entry.path: file[0].path for file in files for entry in file[1:] if entry.path in free}
+            linked_to = planned_links({entry.path: action for entry, _, action in decided}, files)
             await self._report_dry_run([(entry, action) for entry, _, action in decided], linked_to)
             return
         candidates: dict[bytes, Candidate] = {}
