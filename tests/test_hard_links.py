@@ -11,6 +11,7 @@ from twisted.internet.defer import fail, succeed
 
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, Unanswered
 from realize.fs.names import partial_name, partial_names
+from realize.mover import directories, grouped
 from realize.mover.events import Finished, How, NoHardLinks, Planned
 from realize.mover.plan import Action
 from realize.mover.stop_flag import StopFlag
@@ -19,7 +20,7 @@ from realize.store.local import known_files, linking
 from realize.store.local.headroom import Headroom
 from realize.store.local.partial_marks import RECEIVING
 from realize.units import Reserve
-from realize.values import Expected, HardLink, HardLinked, OnConflict, Preserve, Removal
+from realize.values import Attributes, Expected, HardLink, HardLinked, OnConflict, Preserve, Removal
 from tests.local_stores import at_once, behind, opened, put, root
 from tests.memory_store import MemoryStore
 from tests.processes import Site
@@ -378,6 +379,26 @@ def test_a_name_that_is_taken_goes_by_itself(policy):
     assert [b"a", b"e/c"] in groups(destination)
     assert ([b"d/b"] if stays else []) == list(source.files)
     assert (b"content 0" if policy is OnConflict.REPLACE else b"another") == destination.files[b"d/b"].content
+
+
+def test_directories_are_finished_on_the_way(monkeypatch):
+    """So that memory stays bounded, also while hard links are made; each has its own time in the end."""
+    monkeypatch.setattr(directories, "MAX_REMEMBERED_DIRECTORIES", 4)
+    monkeypatch.setattr(grouped, "BATCH_NAMES", 2)
+    source, destination = several(*([b"%02d/a" % number, b"%02d/b" % number] for number in range(64))), MemoryStore()
+    source.directories |= {b"%02d" % number: Attributes(number, 0o755) for number in range(64)}
+    real, calls = destination.set_directories, []
+
+    def note(wanted):
+        calls.append(len(wanted))
+        return real(wanted)
+
+    destination.set_directories = note
+    HardTrial(source, destination)
+
+    assert 64 == len(groups(destination)) == sum(calls)
+    assert max(calls) < 32, "of the 64"
+    assert list(range(64)) == [destination.directories[b"%02d" % number].mtime_ns for number in range(64)]
 
 
 def test_a_name_that_is_tried_again_holds_the_others():

@@ -208,9 +208,7 @@ class Move:
                     break
                 here = {} if directories is None else directories.listed(page)
                 await self._jobs.start(self._pages, partial(self._plan, page, here, self._now_ns(listing)))
-                if directories is not None and directories.full:
-                    await self._jobs.drained()
-                    await self._set_directories(ended=False)
+                await self._finish_directories()
             else:
                 if self._grouped is not None:
                     await self._linked_files(self._grouped)
@@ -233,6 +231,7 @@ class Move:
             if names:
                 self.work.emit(Found(len(names), sum(entry.size for entry in names)))
                 await self._start(self._batches, self._move_linked, files, linked.directories)
+            await self._finish_directories()
 
     async def _move_linked(self, files: Sequence[Sequence[Entry]], here: Mapping[bytes, Attributes]) -> None:
         """Move some files that have several names each; ``here`` has the directories that these are in."""
@@ -368,6 +367,12 @@ class Move:
             each if isinstance(each, Directory) else evolve(plain, mode=plain.mode & 0o700)
             for plain, each in zip(wanted, completed, strict=True)
         ]
+
+    async def _finish_directories(self) -> None:
+        """Set the directories that are done, if many are remembered."""
+        if self.work.directories is not None and self.work.directories.full:
+            await self._jobs.drained()
+            await self._set_directories(ended=False)
 
     async def _set_directories(self, *, ended: bool) -> None:
         """Set the final permissions and times of copied directories, now that no file is in flight.
