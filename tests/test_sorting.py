@@ -61,10 +61,13 @@ def test_memory_stays_small_and_no_file_is_left(monkeypatch, tmp_path):
     sorter.close()
 
 
-def test_a_full_disk_is_told(monkeypatch):
+@pytest.mark.parametrize("when", ["made", "written"])
+def test_a_full_disk_is_told(monkeypatch, when):
     """With the way to use another one."""
 
     def refused(*_, **__):
+        if when == "written":
+            return open("/dev/full", "wb", buffering=1 << 10)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refused)

@@ -6,6 +6,7 @@ Everything here blocks, so call it in a thread.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import os
 import struct
@@ -125,7 +126,9 @@ def _written(records: Iterable[bytes]) -> IO[bytes]:
             file.write(record)
         file.flush()
     except BaseException as error:
-        file.close()
+        # What is still in the buffer is written by that, which fails again.
+        with contextlib.suppress(OSError):
+            file.close()
         if isinstance(error, OSError):
             raise _failed(error) from error
         raise
