@@ -26,7 +26,7 @@ from realize.values import Entry, HardLink, HardLinked, Removal, Version
 MAX_CALL_NAMES: Final = 256
 """Names that are linked, or removed, by one call at most."""
 
-MAX_FRUITLESS: Final = 2
+MAX_FRUITLESS_NAMES: Final = 2
 """Anchors in a row that nothing can be linked to, after which the other names of a file go with their own content.
 
 Otherwise all of them would be asked for again after each: half a million for 1,000 names, where there are no links.
@@ -139,7 +139,7 @@ class LinkedBatch:
         """The next names whose content is to be moved."""
         firsts: list[Candidate] = []
         for file in self.files:
-            if file.fruitless >= MAX_FRUITLESS:
+            if file.fruitless >= MAX_FRUITLESS_NAMES:
                 firsts += file.left
                 file.left = []
                 continue
