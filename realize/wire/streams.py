@@ -561,7 +561,12 @@ class InboundStream:
             reader.callback(found) if isinstance(found, list) else reader.errback(found)
             return None
 
-        taken.addCallback(tell)
+        def lost(failure: Failure) -> None:
+            """Tell the reader that it could not be told: else it would wait for ever."""
+            if not reader.called:
+                reader.errback(failure)
+
+        taken.addCallback(tell).addErrback(lost)
         return reader
 
     def _gather(self) -> None:
