@@ -305,10 +305,12 @@ def test_whatever_hangs_the_process_ends(site, tmp_path, what):
     config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
     destination = str(tmp_path / "target") if "commits" in what else "hostb::inbox"
     script = f"import sys, time\n{STUCK[what]}from realize.cli.main import main\nmain()\n"
+    # What hangs once the daemon was reached needs the time that a start takes on a busy machine.
+    limit_s = 5 if what in {"a disk", "the whole reactor"} else 2
     began = time.monotonic()
 
     done = subprocess.run(
-        [*site.command()[:1], "-c", script, "--quiet", "--max-duration", "2s", source, destination],
+        [*site.command()[:1], "-c", script, "--quiet", "--max-duration", f"{limit_s}s", source, destination],
         env={**ENVIRONMENT, "REALIZE_CONFIG": str(config)},
         capture_output=True,
         text=True,
@@ -317,8 +319,8 @@ def test_whatever_hangs_the_process_ends(site, tmp_path, what):
     )
 
     assert (1 if what == "a name server" else 11) == done.returncode
-    assert time.monotonic() - began < 12
-    assert 1 == done.stderr.count("--max-duration 2s reached")
+    assert time.monotonic() - began < limit_s + 10
+    assert 1 == done.stderr.count(f"--max-duration {limit_s}s reached")
     assert original == digests(source)
 
 
