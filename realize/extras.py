@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 from realize.values import Preserve, Version, frozen
 
 
 @frozen(eq=False, repr=False)
-class Owner(Shown):
+class Owner(ByValue):
     """The owner and the group of a file, by number and by name where it is; a name is empty if there is none."""
 
     uid: int
@@ -17,7 +17,7 @@ class Owner(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Extras(Shown):
+class Extras(ByValue):
     """What is carried over besides content, time and permission bits, if it is asked for.
 
     None stands for what was not asked for.
@@ -54,7 +54,7 @@ class Extras(Shown):
 
 
 @frozen(eq=False, repr=False)
-class FoundExtras(Shown):
+class FoundExtras(ByValue):
     """What is carried over of a file, directory or symlink, and the version that it was read from."""
 
     extras: Extras

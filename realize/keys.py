@@ -36,11 +36,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from realize.by_value import ByValue
 from realize.errors import ConfigError, WrongPeer
 from realize.fs.durable import sync_directory
 from realize.fs.own_files import OWN_FILES
 from realize.ownership import forbidden, not_ours
-from realize.shown import Shown
 from realize.units import display_text, quoted
 
 MAX_KEYS: Final = 4
@@ -57,7 +57,7 @@ _NOT_AFTER: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # "no 
 
 
 @frozen(eq=False, repr=False)
-class PublicKey(Shown):
+class PublicKey(ByValue):
     """An ed25519 public key, which identifies a peer.  Raises `ConfigError` if ``spki`` is anything else."""
 
     spki: bytes
@@ -90,7 +90,7 @@ class PublicKey(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Identity(Shown):
+class Identity(ByValue):
     """Our own key pair; two are equal if their public keys are."""
 
     private_key: Ed25519PrivateKey = field(repr=False, eq=False)

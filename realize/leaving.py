@@ -19,7 +19,7 @@ from typing import Final
 
 from attrs import define, frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 MAX_RULES: Final = 256
 """Rules of one listing at most."""
@@ -54,7 +54,7 @@ def _wild(rule: bytes) -> int:
 
 
 @frozen(eq=False, repr=False)
-class _Rule(Shown):
+class _Rule(ByValue):
     enters: bool
     anchored: bool
     components: tuple[re.Pattern[str], ...]

@@ -11,8 +11,8 @@ from typing import Final
 
 from attrs import Factory, frozen
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
-from realize.shown import Shown
 from realize.units import quoted
 
 LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -40,7 +40,7 @@ _LEVELS_FORM: Final = "error, warning, info or debug, such as info or info,wire=
 
 
 @frozen(eq=False, repr=False)
-class Levels(Shown):
+class Levels(ByValue):
     """The lowest level that is logged, by name, and the levels of the components that differ."""
 
     default: str = "info"

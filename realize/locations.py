@@ -16,11 +16,11 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.config import PeerConfig
 from realize.config.addresses import DEFAULT_PORT, parse_address
 from realize.config.checks import NAME_FORM
 from realize.errors import UsageError
-from realize.shown import Shown
 from realize.units import display_name, display_text, format_address, quoted
 
 _SCHEME: Final = re.compile(r"realize://", re.IGNORECASE)
@@ -31,7 +31,7 @@ _FORMS: Final = "write HOST::DIRECTORY, HOST:PORT::DIRECTORY/PATH or realize://H
 
 
 @frozen(eq=False, repr=False)
-class LocalLocation(Shown):
+class LocalLocation(ByValue):
     """A file or directory on this machine."""
 
     path: str
@@ -47,7 +47,7 @@ class LocalLocation(Shown):
 
 
 @frozen(eq=False, repr=False)
-class RemoteLocation(Shown):
+class RemoteLocation(ByValue):
     """A directory that a daemon serves, or a file or directory in it."""
 
     peer: str | None

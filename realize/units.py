@@ -16,8 +16,8 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
-from realize.shown import Shown
 
 MAX_SIZE_BYTES: Final = 1 << 62
 """The largest size that is accepted: far above any disk, and well within 64 bits."""
@@ -30,7 +30,7 @@ MAX_DURATION_S: Final = 36_500 * 86_400
 
 
 @frozen(eq=False, repr=False)
-class Reserve(Shown):
+class Reserve(ByValue):
     """Space to keep free on a file system: a number of bytes, or a fraction of its size."""
 
     size: int = 0

@@ -14,7 +14,7 @@ from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 if TYPE_CHECKING:
     from attrs import frozen as frozen  # noqa: PLC0414 -- that exports it
@@ -90,7 +90,7 @@ Content: TypeAlias = bytes | memoryview
 
 
 @frozen(eq=False, repr=False)
-class Hole(Shown):
+class Hole(ByValue):
     """So many bytes of a file that were never written: they read as zeros, and take no room.
 
     `MIN_HOLE_BYTES` to `MAX_HOLE_BYTES`.
@@ -179,7 +179,7 @@ class Kind(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Entry(Shown):
+class Entry(ByValue):
     """One name in a listing; ``mode`` has the permission bits (0o777) of a directory.
 
     ``identity`` is a token of the inode of a file that has other names, too, in a listing that was asked for it.
@@ -195,7 +195,7 @@ class Entry(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Version(Shown):
+class Version(ByValue):
     """Identifies the state of a file at one instant: any write, replacement or touch changes at least one field."""
 
     device: int
@@ -206,7 +206,7 @@ class Version(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Attributes(Shown):
+class Attributes(ByValue):
     """What is copied besides the content; ``mode`` has permission bits only (0o777)."""
 
     mtime_ns: int
@@ -220,7 +220,7 @@ class Attributes(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Seen(Shown):
+class Seen(ByValue):
     """The version of a final file that may be replaced, and no other: a precondition, with values from `Existing`."""
 
     identity: bytes
@@ -228,7 +228,7 @@ class Seen(Shown):
 
 
 @frozen(eq=False, repr=False)
-class SmallFile(Shown):
+class SmallFile(ByValue):
     """A complete file of at most `MAX_SMALL_BYTES`; ``attributes`` is None if they are not to be preserved.
 
     ``replaces`` is the only version of the final file of that name that it may replace; None if it may replace any.
@@ -249,7 +249,7 @@ class SmallFile(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Fetched(Shown):
+class Fetched(ByValue):
     """A small file as it was read, and the version it was read from."""
 
     file: SmallFile
@@ -301,7 +301,7 @@ class Links(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Symlink(Shown):
+class Symlink(ByValue):
     """A symlink, as it is: ``target`` is what it says, whatever that leads to.
 
     ``mtime_ns`` is None if its time is not to be preserved, ``extras`` if its owner is not.
@@ -314,7 +314,7 @@ class Symlink(Shown):
 
 
 @frozen(eq=False, repr=False)
-class FoundSymlink(Shown):
+class FoundSymlink(ByValue):
     """A symlink as it was read, and the version of the link itself; its size is the length of the target."""
 
     link: Symlink
@@ -334,7 +334,7 @@ class Linked(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class HardLink(Shown):
+class HardLink(ByValue):
     """A request to make ``path`` another name of the file ``to``, which has a content with this digest."""
 
     path: bytes
@@ -353,7 +353,7 @@ class HardLinked(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Removal(Shown):
+class Removal(ByValue):
     """A request to remove a file, or a symlink, if it is still this version."""
 
     path: bytes
@@ -361,7 +361,7 @@ class Removal(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Directory(Shown):
+class Directory(ByValue):
     """A directory at the destination, and the attributes to set; ``mode`` has permission bits only (0o777).
 
     ``mtime_ns`` is None if nothing was put into it; then bits that ``mode`` lacks are cleared, and nothing else is set.
@@ -374,7 +374,7 @@ class Directory(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Vacant(Shown):
+class Vacant(ByValue):
     """A request to remove a directory if it is empty.
 
     ``mtime_ns`` is its expected modification time; None if directories were removed from it, which changes that.
@@ -385,7 +385,7 @@ class Vacant(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Expected(Shown):
+class Expected(ByValue):
     """A small file that the destination may have already; ``attributes`` as for a `SmallFile`."""
 
     path: bytes
@@ -395,7 +395,7 @@ class Expected(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Existing(Shown):
+class Existing(ByValue):
     """What a destination has under one name.
 
     ``final_size`` is None if there is no regular file of that name.
@@ -422,7 +422,7 @@ class Existing(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Sized(Shown):
+class Sized(ByValue):
     """A file at the source by its name and its size."""
 
     path: bytes
@@ -430,7 +430,7 @@ class Sized(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Siblings(Shown):
+class Siblings(ByValue):
     """The numbered names (`realize.numbered`) of a name at a destination.
 
     ``free`` is a number whose name is free, the lowest if few are taken.
@@ -480,7 +480,7 @@ class Committed(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Travelled(Shown):
+class Travelled(ByValue):
     """``amount`` bytes of the contents of these files, sent one after the other, have gone over a connection."""
 
     paths: Sequence[bytes]
@@ -488,7 +488,7 @@ class Travelled(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Backup(Shown):
+class Backup(ByValue):
     """Where a file is now that was replaced: its ``path`` below the directory for backups.
 
     With ``own``, that is the store's own directory, of which no user of it may learn anything; else the user named it.
@@ -499,7 +499,7 @@ class Backup(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Stored(Shown):
+class Stored(ByValue):
     """The result of a commit: how, and the version of the file that it made, with the values of `Existing`.
 
     ``identity`` is empty if the commit made no file, or if that is unknown.
@@ -532,7 +532,7 @@ class WhereKind(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Space(Shown):
+class Space(ByValue):
     """The free space on the file system of a store, in bytes and in files.
 
     ``free_files`` is None where the file system does not count them.
@@ -544,7 +544,7 @@ class Space(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Where(Shown):
+class Where(ByValue):
     """Where a store is.
 
     ``identities`` has the tokens (see `Existing`) of the location, or of its nearest existing ancestor, and of every

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from realize.api.access import ConfigOrFile, credentials_of, location_text, loggers_or_twisted
 from realize.api.cancelling import cancellable_anywhere
 from realize.api.moves import Place
+from realize.by_value import ByValue
 from realize.concurrency.reactor import IReactor
 from realize.errors import ProtocolError, UsageError
 from realize.logger import LoggerOf
@@ -19,7 +20,6 @@ from realize.runs.check_findings import Finding
 from realize.runs.checking import Checking
 from realize.runs.reports import is_number
 from realize.runs.session import Session
-from realize.shown import Shown
 from realize.throttle.rates import check_rate
 from realize.throttle.tree import Scope
 from realize.values import Entry, Kind
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class PeerLimit(Shown):
+class PeerLimit(ByValue):
     """A limit of a daemon, as it says itself; None is unknown, or none."""
 
     scope: str

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import click
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.cli.option_fields import option
 from realize.errors import RealizeError
 from realize.runs.options import JOB, MetricsTargets
-from realize.shown import Shown
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
 
 
 @frozen(eq=False, repr=False)
-class MetricsOptions(Shown):
+class MetricsOptions(ByValue):
     """Where metrics are to go, as the command line says it; `metrics_targets` judges it."""
 
     addr: str | None = option(otherwise=None, metavar="HOST:PORT", help="Serve metrics at this address during the run.")

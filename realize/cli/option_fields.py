@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, cast
 import click
 from attrs import NOTHING, Attribute, AttrsInstance, field, fields, frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _Decorator = Callable[[Command], Command]
@@ -23,7 +23,7 @@ _DECLARED: Final = "realize.declared"
 
 
 @frozen(eq=False, repr=False)
-class _Parameter(Shown):
+class _Parameter(ByValue):
     """One option or argument, for click."""
 
     make: Callable[..., _Decorator[Any]]
@@ -32,7 +32,7 @@ class _Parameter(Shown):
 
 
 @frozen(eq=False, repr=False)
-class _Group(Shown):
+class _Group(ByValue):
     """Options that set the fields of a class of their own."""
 
     cls: type[AttrsInstance]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.cli.option_fields import Command, collects, option
 from realize.errors import UsageError
 from realize.levels import FORMATS, Levels, parse_levels
 from realize.schedule.timetable import RateTimetable, parse_rate_by_time
-from realize.shown import Shown
 from realize.units import parse_duration, parse_rate, parse_size
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _parsed(parse: Callable[[str], T], ctx: click.Context, param: click.Paramete
 
 
 @frozen(eq=False, repr=False)
-class Access(Shown):
+class Access(ByValue):
     """Where our key and the keys of peers come from, as far as the command line says; None is the default."""
 
     config: str | None = option(
@@ -106,7 +106,7 @@ class Access(Shown):
 
 
 @frozen(eq=False, repr=False)
-class LogOptions(Shown):
+class LogOptions(ByValue):
     """What is logged, in which form, and to which file; None is the default, which is next to nothing on stderr."""
 
     level: Levels | None = option(

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from attrs import field, frozen
 
+from realize.by_value import ByValue
 from realize.config.checks import (
     as_backup_dir,
     as_boolean,
@@ -26,7 +27,6 @@ from realize.config.checks import (
 )
 from realize.config.problems import SeveralProblems, problems_if_given, problems_of, refuse
 from realize.errors import Problem, RealizeError
-from realize.shown import Shown
 from realize.values import USUALLY_PRESERVED, Compress, OnConflict, Order, Preserve, preserving
 
 SETTLE_S: Final = 10.0
@@ -55,7 +55,7 @@ def _given_preserve(preserve: Collection[Preserve] | bool) -> Collection[Preserv
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class MoveConfig(Shown):
+class MoveConfig(ByValue):
     """What the daemon moves by itself.  Raises `ConfigError` for values that make no sense."""
 
     sources: tuple[str, ...] = field(converter=_given_texts)

@@ -16,6 +16,7 @@ from typing import Final, TypeVar, cast
 
 from attrs import Factory, field, frozen
 
+from realize.by_value import ByValue
 from realize.config.addresses import DEFAULT_PORT
 from realize.config.checks import (
     as_address,
@@ -43,7 +44,6 @@ from realize.errors import ConfigError, Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
 from realize.levels import FORMATS, Levels
 from realize.schedule.timetable import RateByTime
-from realize.shown import Shown
 from realize.units import (
     NO_RESERVE,
     Reserve,
@@ -147,7 +147,7 @@ def _given_accept(accept: Collection[Preserve]) -> Collection[Preserve]:
 
 
 @frozen(eq=False, repr=False)
-class DirectoryConfig(Shown):
+class DirectoryConfig(ByValue):
     """A directory that the daemon serves.  Raises `ConfigError` for values that make no sense."""
 
     path: str = field(converter=given_path)
@@ -181,7 +181,7 @@ class DirectoryConfig(Shown):
 
 
 @frozen(eq=False, repr=False)
-class PeerConfig(Shown):
+class PeerConfig(ByValue):
     """A peer, identified by its key, or by any of several.  Raises `ConfigError` for values that make no sense."""
 
     key: PublicKey | None = None
@@ -234,7 +234,7 @@ class PeerConfig(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class ThrottleConfig(Shown):
+class ThrottleConfig(ByValue):
     """The initial rate limits, in bytes per second or as timetables of such; None is unlimited.
 
     Raises `ConfigError` for values that make no sense.
@@ -254,7 +254,7 @@ class ThrottleConfig(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class LimitsConfig(Shown):
+class LimitsConfig(ByValue):
     """How much memory the daemon uses for its peers.  Raises `ConfigError` for values that make no sense."""
 
     memory_bytes: int = 128 << 20
@@ -271,7 +271,7 @@ class LimitsConfig(Shown):
 
 
 @frozen(eq=False, repr=False)
-class LogsConfig(Shown):
+class LogsConfig(ByValue):
     """What ``twistd realized`` logs, in which of `realize.levels.FORMATS`, and to which file (None is stderr).
 
     A daemon in another program has none of this: its records go to the log of that program.
@@ -292,7 +292,7 @@ class LogsConfig(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Config(Shown):
+class Config(ByValue):
     """A configuration: all that a daemon, or a program that moves files, has to know.
 
     `read_config` makes one from a file; a program may as well make it itself.

@@ -20,12 +20,12 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from realize.by_value import ByValue
 from realize.config import DirectoryConfig
 from realize.daemon.looks import SILENT, FoundDirectory, Missing, Sight
 from realize.errors import ConfigError
 from realize.fs.mounts import is_at_or_below
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.store.local.location import ANOTHER_IN_ITS_PLACE
 
 LOOK_INTERVAL_S: Final = 5.0
@@ -43,7 +43,7 @@ CHANGED: Final = Missing(ANOTHER_IN_ITS_PLACE)
 
 
 @frozen(eq=False, repr=False)
-class Absence(Shown):
+class Absence(ByValue):
     """That a directory is not there, or that its disk hangs."""
 
     why: str

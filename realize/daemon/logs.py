@@ -21,12 +21,12 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
+from realize.by_value import ByValue
 from realize.config import LogsConfig
 from realize.errors import RealizeError
 from realize.fs.own_files import OWN_FILES
 from realize.levels import Levels
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.telemetry import structlog
 from realize.telemetry.logging.bridging import TwistedObserver, TwistedSink, carry_python
 from realize.telemetry.logging.logs import Logs
@@ -63,7 +63,7 @@ def tell_why(
 
 
 @frozen(eq=False, repr=False)
-class DaemonLogOptions(Shown):
+class DaemonLogOptions(ByValue):
     """The log options of the command line, which override the configuration; None where none was given."""
 
     level: Levels | None = None

@@ -16,13 +16,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 
+from realize.by_value import ByValue
 from realize.config import Config, DirectoryConfig
 from realize.fs.descriptors import release
 from realize.fs.mounts import is_at_or_below, mount_point_of
 from realize.fs.oserrors import Deed, reason
 from realize.fs.own_files import OWN_FILES
 from realize.fs.tree import Inode, identity_of
-from realize.shown import Shown
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ DISK_ANSWER_S: Final = 5.0
 
 
 @frozen(eq=False, repr=False)
-class FoundDirectory(Shown):
+class FoundDirectory(ByValue):
     """The directory that a look has found, and where its file system is mounted; None if that cannot be told."""
 
     identity: Inode
@@ -39,7 +39,7 @@ class FoundDirectory(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Missing(Shown):
+class Missing(ByValue):
     """Why there is none, in words that name no path: peers read them."""
 
     why: str

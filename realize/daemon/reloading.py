@@ -12,10 +12,10 @@ from attrs import Factory, frozen
 from twisted.internet.defer import Deferred
 from twisted.protocols import amp
 
+from realize.by_value import ByValue
 from realize.daemon.steering import SteeringResponders
 from realize.errors import Busy, UsageError
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.wire.commands import Reload
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 from realize.wire.responding import Responder
@@ -25,7 +25,7 @@ MAX_PROBLEM_CHARS: Final = 1_000
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Reloaded(Shown):
+class Reloaded(ByValue):
     """How a reload went.
 
     ``errors`` are lines that say what is wrong; then the former configuration is in force, and nothing has changed.
@@ -73,7 +73,7 @@ class ReloadResponder(amp.CommandLocator):
 
 
 @frozen(eq=False, repr=False)
-class ControlResponders(Shown):
+class ControlResponders(ByValue):
     """Answers a user at the control socket; see `realize.wire.responding.Served`."""
 
     steering: SteeringResponders

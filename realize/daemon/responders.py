@@ -7,14 +7,14 @@ from typing import Any
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.daemon.steering import SteeringResponders
-from realize.shown import Shown
 from realize.store.server.responders import DirectoryResponders
 from realize.wire.responding import Responder
 
 
 @frozen(eq=False, repr=False)
-class DaemonResponders(Shown):
+class DaemonResponders(ByValue):
     """Answers one peer on one connection; see `realize.wire.responding.Served`."""
 
     directories: DirectoryResponders

@@ -11,6 +11,7 @@ from typing import Final
 from attrs import Factory, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from realize.by_value import ByValue
 from realize.concurrency import short_jobs as brief
 from realize.concurrency.memory import Memory
 from realize.concurrency.shielded import RunInThread
@@ -20,7 +21,6 @@ from realize.config import DirectoryConfig, Right
 from realize.daemon.looks import FoundDirectory
 from realize.fs.names import judge
 from realize.fs.tree import Inode
-from realize.shown import Shown
 from realize.store.hooks import CommitHooks
 from realize.store.local.acceptance import Acceptance
 from realize.store.local.footprint import Footprint
@@ -49,7 +49,7 @@ MAX_READING_COMMANDS: Final = 2
 
 
 @frozen(eq=False, repr=False)
-class ServedDirectory(Shown):
+class ServedDirectory(ByValue):
     """One directory, as it was when it was taken up.
 
     All its stores share a committer, so that files of different peers are committed together, and threads, which the

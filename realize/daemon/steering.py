@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from attrs import frozen
 from twisted.protocols import amp
 
+from realize.by_value import ByValue
 from realize.daemon.move_reports import moves_text
 from realize.daemon.status import as_text, limits_text
 from realize.daemon.throttling import Throttling
@@ -19,7 +20,6 @@ from realize.errors import AccessDenied, Busy, RealizeError
 from realize.logger import Logger
 from realize.moves.standing_moves import no_such_move
 from realize.moves.status import MoveStatus
-from realize.shown import Shown
 from realize.throttle.tree import Scope
 from realize.wire.commands import Direction, GetThrottle, Moves, SetThrottle, Status, Steering, SteerMove
 from realize.wire.throttling import seconds_of
@@ -45,7 +45,7 @@ class SteeredMoves(Protocol):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Asker(Shown):
+class Asker(ByValue):
     """Who asks: the name of a peer, or ``uid N`` at the control socket."""
 
     name: str

@@ -17,6 +17,7 @@ from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock
 
+from realize.by_value import ByValue
 from realize.concurrency.coalesced import Coalesced
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, when_ended
@@ -31,7 +32,6 @@ from realize.daemon.service_manager import ServiceManager
 from realize.errors import ConfigError, RealizeError
 from realize.exit_codes import DaemonExitCode
 from realize.process import SignalHandlers, allow_many_files, show_threads_when_aborted
-from realize.shown import Shown
 
 DRAIN_KILL_AFTER_S: Final = 15.0
 """A stopping daemon is killed this long after its drain time."""
@@ -41,7 +41,7 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 @frozen(eq=False, repr=False)
-class Overrides(Shown):
+class Overrides(ByValue):
     """What options of the command line put in the place of the configuration; None where none was given."""
 
     drain_s: float | None = None

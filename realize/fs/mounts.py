@@ -9,13 +9,13 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @frozen(eq=False, repr=False)
-class Mount(Shown):
+class Mount(ByValue):
     """One mount: the directory ``root`` of the file system on ``device``, seen at ``point``.  See proc(5)."""
 
     number: bytes

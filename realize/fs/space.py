@@ -6,11 +6,11 @@ import os
 
 from attrs import frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 
 @frozen(eq=False, repr=False)
-class FileSystemSpace(Shown):
+class FileSystemSpace(ByValue):
     """How large a file system is, and how much of it is free for those who are not root.
 
     ``size`` and ``free`` are bytes, ``files`` and ``free_files`` inodes.

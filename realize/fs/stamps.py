@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 _CLOCK_REALTIME_COARSE: Final = 5  # clock_gettime(2); Python has no names for them
 _CLOCK_MONOTONIC_COARSE: Final = 6
@@ -44,7 +44,7 @@ def read_clocks() -> Reading:
 
 
 @frozen(eq=False, repr=False)
-class _ClockSetting(Shown):
+class _ClockSetting(ByValue):
     """From ``since_ns`` (monotonic) on, the wall clock was ahead of the monotonic one by at least ``ahead_ns``."""
 
     since_ns: int
@@ -52,7 +52,7 @@ class _ClockSetting(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Present(Shown):
+class Present(ByValue):
     """An instant at which the clock that stamps files showed ``stamp_ns``.
 
     With the settings that it had during the ``running_ns`` before, it would have shown each of ``otherwise_ns``.

@@ -6,9 +6,9 @@ import enum
 from collections.abc import Callable
 from typing import TypeAlias
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError
 from realize.mover.plan import Action
-from realize.shown import Shown
 from realize.values import Preserve, frozen
 
 
@@ -39,7 +39,7 @@ class How(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class SourceStarted(Shown):
+class SourceStarted(ByValue):
     """Work on one of the sources begins; both names are locations as the user wrote them."""
 
     source: str
@@ -47,7 +47,7 @@ class SourceStarted(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Found(Shown):
+class Found(ByValue):
     """The listing found this many more files to move, with this many bytes in total."""
 
     files: int
@@ -55,12 +55,12 @@ class Found(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Listed(Shown):
+class Listed(ByValue):
     """All sources are listed: no more `Found` follows."""
 
 
 @frozen(eq=False, repr=False)
-class Planned(Shown):
+class Planned(ByValue):
     """What a dry run would do with a file, or with a symlink, which has a ``target``.
 
     ``stored_as`` is the name that it would have at the destination, if that is another one; ``linked_to`` is another
@@ -76,7 +76,7 @@ class Planned(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Started(Shown):
+class Started(ByValue):
     """Sending of a file too large for a batch has started; the destination had ``have`` bytes of it already."""
 
     path: bytes
@@ -85,7 +85,7 @@ class Started(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Progressed(Shown):
+class Progressed(ByValue):
     """``amount`` more bytes of the content of a file are at the destination.
 
     ``found`` of them did not travel: the destination copied them from the old version of the file, or they are holes.
@@ -99,7 +99,7 @@ class Progressed(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Stopped(Shown):
+class Stopped(ByValue):
     """A file was started and not completed; ``reached`` of its ``size`` bytes are durable there, None if unknown."""
 
     path: bytes
@@ -108,7 +108,7 @@ class Stopped(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Unknown(Shown):
+class Unknown(ByValue):
     """It is unknown what became of a file, because an answer never came.
 
     With ``how``, the file is complete and durable at the destination, and only its removal at the source is unknown.
@@ -123,14 +123,14 @@ class Unknown(Shown):
 
 
 @frozen(eq=False, repr=False)
-class UnderWay(Shown):
+class UnderWay(ByValue):
     """``files`` more small files are in flight (fewer if negative); their outcomes are emitted before the decrease."""
 
     files: int
 
 
 @frozen(eq=False, repr=False)
-class Finished(Shown):
+class Finished(ByValue):
     """The work on a file ended without an error: ``how`` says how, ``removed`` whether it was removed at the source.
 
     Where it is removed, it is complete, verified and durable at the destination.
@@ -156,7 +156,7 @@ class Finished(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Failed(Shown):
+class Failed(ByValue):
     """A file, directory or whole source (path empty) could not be moved; it is still at the source."""
 
     path: bytes
@@ -165,7 +165,7 @@ class Failed(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Postponed(Shown):
+class Postponed(ByValue):
     """A file could not be moved now, and will be tried again at the end of this source."""
 
     path: bytes
@@ -174,7 +174,7 @@ class Postponed(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Left(Shown):
+class Left(ByValue):
     """An entry that is not moved was left where it is: a device, socket or FIFO, or a symlink; ``note`` says why."""
 
     path: bytes
@@ -182,7 +182,7 @@ class Left(Shown):
 
 
 @frozen(eq=False, repr=False)
-class HeldBack(Shown):
+class HeldBack(ByValue):
     """A file stays because of ``--min-age``: its time lies in the future, so it will not be old enough for long."""
 
     path: bytes
@@ -190,7 +190,7 @@ class HeldBack(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Pruned(Shown):
+class Pruned(ByValue):
     """A directory of the source that had long been empty was removed, or would be in a dry run."""
 
     path: bytes
@@ -198,7 +198,7 @@ class Pruned(Shown):
 
 
 @frozen(eq=False, repr=False)
-class PartialGone(Shown):
+class PartialGone(ByValue):
     """A partial at a destination of this machine was removed.
 
     Either nothing had been added to it for long (``expired``), or another file needed its space.
@@ -210,7 +210,7 @@ class PartialGone(Shown):
 
 
 @frozen(eq=False, repr=False)
-class NoRoom(Shown):
+class NoRoom(ByValue):
     """At the end of a run: ``files`` files with ``size`` bytes in total did not fit the destination.
 
     ``missing`` is how many more bytes of free space they need: 0 if the file system reports enough, as with a quota,
@@ -223,7 +223,7 @@ class NoRoom(Shown):
 
 
 @frozen(eq=False, repr=False)
-class OlderDestination(Shown):
+class OlderDestination(ByValue):
     """The destination is of an older version that cannot keep both of two files: what conflicts is skipped.
 
     Told once in a run, with the first file that is skipped because of that; who has asked to keep both gets an error.
@@ -231,7 +231,7 @@ class OlderDestination(Shown):
 
 
 @frozen(eq=False, repr=False)
-class NotPreserved(Shown):
+class NotPreserved(ByValue):
     """Something that was asked for cannot be kept of a file, which is moved all the same; ``why`` says why.
 
     Told once in a run for each kind, with the first file; the path is empty if it holds for all of them.
@@ -243,7 +243,7 @@ class NotPreserved(Shown):
 
 
 @frozen(eq=False, repr=False)
-class NotCompressed(Shown):
+class NotCompressed(ByValue):
     """Content goes as it is, though compressing it was asked for: ``peer`` is of an older version, or says never.
 
     Told once in a run for each such peer, after it was connected to.
@@ -253,7 +253,7 @@ class NotCompressed(Shown):
 
 
 @frozen(eq=False, repr=False)
-class NoHardLinks(Shown):
+class NoHardLinks(ByValue):
     """The peer at this end is of an older version and knows no hard links: a file with several names becomes several.
 
     Told once in a run, if hard links were to be kept.
@@ -263,7 +263,7 @@ class NoHardLinks(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Retrying(Shown):
+class Retrying(ByValue):
     """The connection was lost or could not be made; the next attempt at the rest comes in ``delay`` seconds."""
 
     error: RealizeError

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
 from realize.leaving import ENTER, LEAVE, rule, rules_fit
-from realize.shown import Shown
 from realize.units import display_text, quoted
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _NEVER: Final = frozenset({"", ".", ".."})
 
 
 @frozen(eq=False, repr=False)
-class Selection(Shown):
+class Selection(ByValue):
     """Patterns in the order in which they were given; the last one that matches a path decides."""
 
     lines: tuple[str, ...] = ()

@@ -14,13 +14,13 @@ from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError, Unanswered
 from realize.mover.events import End, Event, Finished, How, Postponed
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action
 from realize.mover.small import Candidate
 from realize.mover.work import SideError, StoreFailed, Work, whole
-from realize.shown import Shown
 from realize.values import Entry, HardLink, HardLinked, Removal, Version
 
 MAX_CALL_NAMES: Final = 256
@@ -38,7 +38,7 @@ _STAYS: Final = frozenset({How.SKIPPED, How.GONE})
 
 
 @frozen(eq=False, repr=False)
-class NameThere(Shown):
+class NameThere(ByValue):
     """A name that is at the destination, with the content of this version of the file at the source."""
 
     entry: Entry

@@ -8,14 +8,14 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
+from realize.by_value import ByValue
 from realize.mover.events import Event, How
-from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.values import frozen
 
 
 @frozen(eq=False, repr=False)
-class Arrived(Shown):
+class Arrived(ByValue):
     """A file that is complete, verified and durable at the destination; ``path`` is relative to the source.
 
     ``how`` is None if that is not known, because the destination did not answer.

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
+from realize.by_value import ByValue
 from realize.errors import Conflict, LinkRefused, NotFound, NotKept, RealizeError, StorageError
 from realize.mover.allowance import Allowance, Spent
 from realize.mover.events import (
@@ -44,7 +45,6 @@ from realize.mover.slots import VaryingSlots
 from realize.mover.small import Candidate, grouped, grouped_in_order, move_small
 from realize.mover.work import SideError, Work, whole
 from realize.numbered import numbered
-from realize.shown import Shown
 from realize.store.interfaces import IListing
 from realize.units import display_name
 from realize.values import (
@@ -104,7 +104,7 @@ DELAYS: Final = (0.25, 1.0, 3.0)
 
 
 @frozen(eq=False, repr=False)
-class _Retry(Shown):
+class _Retry(ByValue):
     """A file that waits for another attempt; ``sent`` is what this run stored of an earlier version of it."""
 
     listed: Entry

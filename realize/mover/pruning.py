@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 from realize.values import Entry, Kind, Vacant
 
 
 @define(repr=False)
-class _Open(Shown):
+class _Open(ByValue):
     """A directory whose end the listing has not reached yet."""
 
     path: bytes

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from realize.by_value import ByValue
 from realize.errors import NoSpace
-from realize.shown import Shown
 from realize.units import display_name, format_size
 
 
 @define(repr=False)
-class Scarcity(Shown):
+class Scarcity(ByValue):
     """The files for which there was no space, shared by all sources of a run."""
 
     _too_large: int | None = field(default=None, init=False)

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 
+from realize.by_value import ByValue
 from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.batch import BatchOutcome, MovingBatch
 from realize.mover.events import End, Finished, How, UnderWay
@@ -22,7 +23,6 @@ from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.numbered import numbered
-from realize.shown import Shown
 from realize.values import (
     MAX_VALUE_BYTES,
     Committed,
@@ -49,7 +49,7 @@ MAX_BATCH_FILES: Final = 256
 
 
 @frozen(eq=False, repr=False)
-class Candidate(Shown):
+class Candidate(ByValue):
     """A file to be moved, and what the destination has under its name."""
 
     entry: Entry

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import define
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 
 @define(repr=False)
-class StopFlag(Shown):
+class StopFlag(ByValue):
     """Set once, from outside the run; ``took_effect`` tells afterwards whether it kept anything from being started."""
 
     requested: bool = False

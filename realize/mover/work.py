@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import (
     AccessDenied,
     Busy,
@@ -29,7 +30,6 @@ from realize.mover.plan import Action
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
 from realize.mover.stop_flag import StopFlag
-from realize.shown import Shown
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import (
@@ -56,7 +56,7 @@ FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)
 
 
 @frozen(eq=False, repr=False)
-class Side(Shown):
+class Side(ByValue):
     """A store, and its location as the user wrote it.
 
     ``into`` is for a source only: the store that writes to the destination what comes from this source, or None if
@@ -71,7 +71,7 @@ class Side(Shown):
 
 
 @frozen(eq=False, repr=False)
-class TransferOptions(Shown):
+class TransferOptions(ByValue):
     """What the user asked for.
 
     ``jobs`` is how many files too large for a batch are in flight at once; batches of small files come on top of that.
@@ -101,7 +101,7 @@ class TransferOptions(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Work(Shown):
+class Work(ByValue):
     """One source being moved into the destination.
 
     ``run_started_ns`` is when the run started, by the destination's clock.

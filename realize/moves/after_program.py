@@ -19,13 +19,13 @@ from attrs import frozen
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from realize.by_value import ByValue
 from realize.concurrency.shielded import RunInThread
 from realize.errors import RealizeError
 from realize.logger import Logger
 from realize.moves.after_report import MAX_NAMED_FILES, AfterReport
 from realize.moves.child import CHILD_KILL_AFTER_S, Child, ChildEnd, Spawned, spawn
 from realize.moves.status import RunResult
-from realize.shown import Shown
 from realize.units import format_duration
 
 GIVEN_UP_S: Final = 1.0
@@ -51,7 +51,7 @@ class AfterOutcome(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class _Call(Shown):
+class _Call(ByValue):
     """A program that is to be run, and what it is to be told."""
 
     command: Sequence[str]

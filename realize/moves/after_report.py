@@ -12,11 +12,11 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
 from realize.json_fields import error_fields, path_fields, printable, utc_text
 from realize.moves.status import RunResult
-from realize.shown import Shown
 
 MAX_NAMED_FILES: Final = 100
 """Files that failed which are named."""
@@ -25,7 +25,7 @@ _GOOD_CODE: Final = ExitCode.DONE.name.lower()
 
 
 @frozen(eq=False, repr=False)
-class AfterReport(Shown):
+class AfterReport(ByValue):
     """What ``runs`` runs of a move did.
 
     ``result`` adds them up, and ``failed`` has the first of the files that could not be moved, with their errors.

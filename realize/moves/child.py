@@ -28,9 +28,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTim
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
-from realize.shown import Shown
 
 CHILD_KILL_AFTER_S: Final = 5.0
 """Seconds from SIGTERM to SIGKILL."""
@@ -51,7 +51,7 @@ _MFD_NOEXEC_SEAL: Final = 8
 
 
 @frozen(eq=False, repr=False)
-class Spawned(Shown):
+class Spawned(ByValue):
     """A program that was started: the descriptor by which its exit is known, and the one with its output."""
 
     process: subprocess.Popen[bytes]
@@ -60,7 +60,7 @@ class Spawned(Shown):
 
 
 @frozen(eq=False, repr=False)
-class ChildEnd(Shown):
+class ChildEnd(ByValue):
     """How a program ended.
 
     ``status`` is its exit code, or minus the number of the signal that killed it; None if somebody else has learned it.

@@ -9,9 +9,9 @@ from typing import Final
 
 from attrs import define, field
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError
 from realize.logger import Logger
-from realize.shown import Shown
 
 MAX_TOLD_FILES: Final = 100
 """Files that are named in the log while one kind of trouble lasts."""
@@ -23,7 +23,7 @@ def kind_of_error(error: RealizeError) -> str:
 
 
 @define(repr=False)
-class _Trouble(Shown):
+class _Trouble(ByValue):
     since: float
     attempts: int = 1
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger as TwistedLogger
 
+from realize.by_value import ByValue
 from realize.concurrency.reactor import IReactor
 from realize.errors import DeadlineReached, InternalError, Interrupted, RealizeError
 from realize.logger import LoggerOf
@@ -28,7 +29,6 @@ from realize.runs.move_run import MoveRun
 from realize.runs.run_log import RunLog
 from realize.runs.session import Session
 from realize.runs.tally import Tally
-from realize.shown import Shown
 from realize.units import display_name
 
 MAX_SHOWN_FILES: Final = 20
@@ -44,7 +44,7 @@ _twisted = TwistedLogger()
 
 
 @frozen(eq=False, repr=False)
-class Occasion(Shown):
+class Occasion(ByValue):
     """What a run is to do.
 
     ``texts`` are its sources, one for each feed if there are feeds.
@@ -59,7 +59,7 @@ class Occasion(Shown):
 
 
 @frozen(eq=False, repr=False)
-class RunEnd(Shown):
+class RunEnd(ByValue):
     """How a run ended.
 
     ``error`` is what ended it early, if that was trouble; a time limit is none, nor is what we ``cut_short`` for a

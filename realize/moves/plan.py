@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from realize.by_value import ByValue
 from realize.config import Config, MoveConfig, PeerConfig
 from realize.config.problems import config_error
 from realize.errors import ConfigError, Problem, RealizeError
@@ -17,7 +18,6 @@ from realize.runs.move_options import MAX_JOBS, MoveOptions
 from realize.schedule.jitter import jitter
 from realize.schedule.timetable import RateTimetable, parse_timetable
 from realize.schedule.when import Calendar, Every, Settled, parse_when
-from realize.shown import Shown
 from realize.values import Preserve
 
 MAX_JITTER_S: Final = 60.0
@@ -27,7 +27,7 @@ _RATES: Final = ("throttle", "throttle_up", "throttle_down")
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Plan(Shown):
+class Plan(ByValue):
     """One standing move; ``texts`` are its locations as configured, the destination last."""
 
     name: str

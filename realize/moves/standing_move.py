@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger as TwistedLogger
 from twisted.python.failure import Failure
 
+from realize.by_value import ByValue
 from realize.concurrency.reactor import IReactor
 from realize.errors import Conflict, ConnectionFailed, NoSpace, RealizeError
 from realize.logger import LoggerOf
@@ -25,7 +26,6 @@ from realize.moves.status import KnownBacklog, LimitChange, MoveStatus, Phase, R
 from realize.moves.trigger import Trigger
 from realize.runs.reconnecting import Backoff
 from realize.schedule.timetable import RateByTime, change_after, rate_now
-from realize.shown import Shown
 
 MAX_TIMER_S: Final = 60.0
 """The wall clock is looked at again after so long, in case it was set or the machine was suspended."""
@@ -37,7 +37,7 @@ _twisted = TwistedLogger()
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Surroundings(Shown):
+class Surroundings(ByValue):
     """What a standing move needs of the daemon that it is part of.
 
     ``now`` returns the wall clock's seconds since the epoch; ``chance`` random numbers from 0 to 1.

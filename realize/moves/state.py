@@ -14,8 +14,8 @@ from typing import Any, Final
 from attrs import evolve, field, frozen
 from cattrs import Converter
 
+from realize.by_value import ByValue
 from realize.moves.status import RunResult
-from realize.shown import Shown
 
 STATE_FORMAT: Final = "realize move state 1"
 """What a file says it is; another number for a change that older programs would misread."""
@@ -40,7 +40,7 @@ def _shortened(text: str) -> str:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class FileFailure(Shown):
+class FileFailure(ByValue):
     """A file that could not be moved.
 
     ``path`` is below ``source``; it has failed ``since`` then (epoch seconds), and was tried so often.
@@ -56,7 +56,7 @@ class FileFailure(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Unfinished(Shown):
+class Unfinished(ByValue):
     """A time by the clock that was taken, but not to its end: a run goes on with it ``until`` then (epoch seconds).
 
     None: whenever there can be a run again.
@@ -70,7 +70,7 @@ def _first(failures: Sequence[FileFailure]) -> Sequence[FileFailure]:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class MoveState(Shown):
+class MoveState(ByValue):
     """What one move remembers; times are seconds since the epoch by the wall clock.
 
     ``failing_since``, ``error``, ``error_code`` and ``attempts`` tell of a move that fails as a whole, ``failures`` of

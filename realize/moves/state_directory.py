@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from realize.by_value import ByValue
 from realize.concurrency.shielded import RunInThread
 from realize.fs.descriptors import release
 from realize.fs.durable import write_all
@@ -30,7 +31,6 @@ from realize.fs.own_files import OWN_FILES
 from realize.fs.syscalls import fsync_directory
 from realize.logger import Logger
 from realize.moves.state import MAX_STATE_BYTES, MoveState
-from realize.shown import Shown
 
 SAVE_INTERVAL_S: Final = 1.0
 """The shortest pause between two writes."""
@@ -49,7 +49,7 @@ _Batch = Mapping[str, MoveState | None]
 
 
 @frozen(eq=False, repr=False)
-class _Written(Shown):
+class _Written(ByValue):
     """What came of a batch: the error of each move that failed, and how many seconds it took."""
 
     errors: Mapping[str, str]

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import Factory, asdict, frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 
 class Phase(enum.Enum):
@@ -29,7 +29,7 @@ class Phase(enum.Enum):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class KnownBacklog(Shown):
+class KnownBacklog(ByValue):
     """What a move knows of and has not moved.
 
     ``oldest`` is since when the oldest of them has been there; None if that is unknown, or there are none.
@@ -54,7 +54,7 @@ class KnownBacklog(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class RunResult(Shown):
+class RunResult(ByValue):
     """What came of one run; ``error`` is what ended it early, or empty, and ``code`` the word of its exit code."""
 
     run: str
@@ -68,7 +68,7 @@ class RunResult(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class FileUnderWay(Shown):
+class FileUnderWay(ByValue):
     """A file that is on its way; ``path`` is for people."""
 
     path: str
@@ -77,7 +77,7 @@ class FileUnderWay(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class RunNow(Shown):
+class RunNow(ByValue):
     """A run that goes on; ``rate_bps`` is measured, None until it is known."""
 
     run: str
@@ -90,7 +90,7 @@ class RunNow(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Totals(Shown):
+class Totals(ByValue):
     """What a move did since the daemon started, a run that goes on included; none of it ever gets less.
 
     ``runs`` and ``run_seconds`` are of runs that ended.
@@ -107,7 +107,7 @@ class Totals(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class LimitChange(Shown):
+class LimitChange(ByValue):
     """When a limit becomes another one by itself, and which; None is unlimited."""
 
     at: float
@@ -115,7 +115,7 @@ class LimitChange(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class MoveStatus(Shown):
+class MoveStatus(ByValue):
     """One standing move.
 
     ``when`` is as configured; ``watching`` says for each local source how it is watched, such as "events" or "polled".

@@ -9,11 +9,11 @@ from typing import Any
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import NotFound, ProtocolError, RealizeError, next_step
 from realize.runs.peers import naming, naming_address
 from realize.runs.reports import parse, parse_limits, parse_moves, parse_reload
 from realize.runs.session import Session
-from realize.shown import Shown
 from realize.throttle.tree import Scope
 from realize.units import display_text
 from realize.values import Entry, WhereKind
@@ -32,7 +32,7 @@ from realize.wire.connection import PeerProtocol
 
 
 @frozen(eq=False, repr=False)
-class Change(Shown):
+class Change(ByValue):
     """A limit to set: ``rate`` in bytes per second, None to lift it; for ``seconds``, or for good."""
 
     scope: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
+from realize.by_value import ByValue
 from realize.mover.events import (
     Event,
     Failed,
@@ -17,11 +18,10 @@ from realize.mover.events import (
     Stopped,
     Unknown,
 )
-from realize.shown import Shown
 
 
 @define(repr=False)
-class InFlight(Shown):
+class InFlight(ByValue):
     """A file in flight: its size (0 for a small file in a batch), and how many bytes of it are at the destination."""
 
     size: int
@@ -29,7 +29,7 @@ class InFlight(Shown):
 
 
 @define(repr=False)
-class Sent(Shown):
+class Sent(ByValue):
     """Counts the bytes of content that travelled, each once, including those of files that never arrived."""
 
     total: int = 0
@@ -53,7 +53,7 @@ class Sent(Shown):
 
 
 @define(repr=False)
-class Board(Shown):
+class Board(ByValue):
     """How far a run is, for a display while it works; sizes are in bytes.
 
     ``done`` is how much of the files found is at the destination, including parts that an earlier run had sent.

@@ -10,12 +10,12 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.config import Right
 from realize.errors import Busy, ConfigError, RealizeError, VersionMismatch, WrongPeer
 from realize.json_fields import printable
 from realize.keys import MAX_KEYS, PublicKey, parse_public_key
 from realize.pasting import admission, keys_line, table
-from realize.shown import Shown
 from realize.units import display_text, format_size
 from realize.values import Space
 from realize.wire.reaching import Obstacle, obstacle
@@ -51,7 +51,7 @@ class Result(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Finding(Shown):
+class Finding(ByValue):
     """What one step found; ``mend`` are the lines that say what to do about it."""
 
     step: str

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.keys import PublicKey
-from realize.shown import Shown
 from realize.throttle.tree import ThrottleTree
 
 
 @frozen(eq=False, repr=False)
-class LimitTree(Shown):
+class LimitTree(ByValue):
     """The limits of a process, with what the connections of its runs are called there.
 
     ``peer_of`` answers the name of the peer that has a key, and ``new_name`` one for a connection that no other has.

@@ -26,6 +26,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.concurrency.shielded import RunInThread, shielded_opening
 from realize.errors import InternalError, RealizeError, StorageError, UsageError
 from realize.fs.ancestors import Ancestors
@@ -39,14 +40,13 @@ from realize.keys import PublicKey
 from realize.locations import LocalLocation, Location
 from realize.mover.interfaces import Arrived, IManifest
 from realize.runs.session import Session
-from realize.shown import Shown
 from realize.units import display_text
 
 _FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 @frozen(eq=False, repr=False)
-class Ends(Shown):
+class Ends(ByValue):
     """What makes the fields of the two sides in each line: for each source by its name, and for the destination.
 
     They are made for each group of lines, for a peer that is connected to again may have another key by then.
@@ -214,7 +214,7 @@ def _now() -> dt.datetime:
 
 
 @frozen(eq=False, repr=False)
-class _Line(Shown):
+class _Line(ByValue):
     event: str
     text: bytes
 

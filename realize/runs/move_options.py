@@ -9,13 +9,13 @@ from typing import Final
 
 from attrs import Factory, field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError, UsageError
 from realize.fs.names import judge
 from realize.mover.filters import selection
 from realize.mover.run import TransferOptions
 from realize.runs.options import MetricsTargets, Patience, Rates
 from realize.schedule.timetable import RateByTime, plainly
-from realize.shown import Shown
 from realize.units import MAX_SIZE_BYTES
 from realize.values import USUALLY_PRESERVED, Compress, OnConflict, Order, Preserve, preserving
 
@@ -37,7 +37,7 @@ def _preserved(preserve: Collection[Preserve] | bool) -> Collection[Preserve]:  
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class MoveOptions(Shown):
+class MoveOptions(ByValue):
     """What is asked of a move or copy beside its locations; the defaults are those of the command.
 
     Raises `realize.errors.UsageError` for values that make no sense.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.schedule.timetable import RateByTime
-from realize.shown import Shown
 
 if TYPE_CHECKING:
     from realize.telemetry.metrics.pushing import Gateway
@@ -17,7 +17,7 @@ JOB: Final = "realize"
 
 
 @frozen(eq=False, repr=False)
-class Rates(Shown):
+class Rates(ByValue):
     """How fast this machine may send and be sent to, in bytes per second, or timetables of such; None is unlimited."""
 
     up: RateByTime = None
@@ -25,7 +25,7 @@ class Rates(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Patience(Shown):
+class Patience(ByValue):
     """How long a run may take in seconds, how long files under way may then still take, and whether to reconnect."""
 
     max_duration: float | None = None
@@ -34,7 +34,7 @@ class Patience(Shown):
 
 
 @frozen(eq=False, repr=False)
-class MetricsTargets(Shown):
+class MetricsTargets(ByValue):
     """Where metrics go: an endpoint string to serve them at, a gateway to push them to, a file; None is nowhere.
 
     ``job`` tells the jobs of one machine apart.

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError
 from realize.keys import PublicKey
 from realize.pasting import daemon_lines, if_there, name_for
 from realize.runs.credentials import Credentials
-from realize.shown import Shown
 from realize.units import display_text, format_address
 
 
 @frozen(eq=False, repr=False)
-class Peer(Shown):
+class Peer(ByValue):
     """Whom to connect to: an address, and the only keys that are accepted there."""
 
     host: str
@@ -33,7 +33,7 @@ class Peer(Shown):
 
 
 @frozen(eq=False, repr=False)
-class ThisMachine(Shown):
+class ThisMachine(ByValue):
     """The daemon of this machine, at its control socket."""
 
     paths: tuple[str, ...]

@@ -10,11 +10,11 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from realize.by_value import ByValue
 from realize.errors import ConnectionFailed, mending
 from realize.locations import Location, RemoteLocation
 from realize.mover.events import Observer, Retrying
 from realize.runs.session import Session
-from realize.shown import Shown
 
 FIRST_DELAY_S: Final = 0.5
 """The delay before the first attempt."""
@@ -30,7 +30,7 @@ FAILED_ATTEMPTS_BEFORE_ADVICE: Final = 5
 
 
 @define(repr=False)
-class Backoff(Shown):
+class Backoff(ByValue):
     """Delays that double from `FIRST_DELAY_S` up to `MAX_DELAY_S`; ``chance`` returns random numbers from 0 to 1."""
 
     chance: Callable[[], float]

@@ -6,14 +6,14 @@ from typing import Self
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.exit_codes import ExitCode
 from realize.mover.events import How
 from realize.runs.tally import Tally
-from realize.shown import Shown
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Summary(Shown):
+class Summary(ByValue):
     """What a run came to; sizes are in bytes.
 
     Files that failed, that were left, or whose outcome is unknown are at the source; each had its event.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
 from realize.mover.events import (
@@ -30,14 +31,13 @@ from realize.mover.events import (
 from realize.mover.plan import Action
 from realize.runs.board import Sent
 from realize.runs.exit_code import exit_code_of
-from realize.shown import Shown
 
 ARRIVED = (How.CREATED, How.REPLACED, How.RENAMED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
 
 
 @define(repr=False)
-class _Counts(Shown):
+class _Counts(ByValue):
     """Counts of files by how they ended."""
 
     finished: Counter[How] = field(factory=Counter)

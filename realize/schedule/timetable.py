@@ -16,9 +16,9 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
 from realize.schedule.local_time import first_reached, shown
-from realize.shown import Shown
 from realize.units import parse_rate, quoted
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -39,7 +39,7 @@ Changes = tuple[tuple[float, int | None], ...]
 
 
 @frozen(eq=False, repr=False)
-class RateChange(Shown):
+class RateChange(ByValue):
     """The rate from one time of day on: on one day of the week (0 is Monday), or, for None, on each that has no own."""
 
     at: time_of_day
@@ -53,7 +53,7 @@ class RateChange(Shown):
 
 
 @frozen(cache_hash=True, repr=False)
-class RateTimetable(Shown):
+class RateTimetable(ByValue):
     """Rates by time; ``changes`` in their order in time, and ``plain`` is the rate if there are none."""
 
     changes: tuple[RateChange, ...] = ()

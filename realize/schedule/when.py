@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 from attrs import field, frozen
 from oncalendar import BaseIterator, OnCalendarError
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
 from realize.schedule.local_time import first_shown, shown
-from realize.shown import Shown
 from realize.units import format_duration, parse_duration, quoted
 
 SHORTEST_INTERVAL_S: Final = 1.0
@@ -34,7 +34,7 @@ _LASTS_OF_TIME: Final = (23, 59, 59)
 
 
 @frozen(eq=False, repr=False)
-class Settled(Shown):
+class Settled(ByValue):
     """As files settle: never by the clock."""
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Settled(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Every(Shown):
+class Every(ByValue):
     """At intervals of so many seconds, from the start of one run to the start of the next."""
 
     seconds: float
@@ -71,7 +71,7 @@ class Every(Shown):
 
 
 @frozen(repr=False)
-class Calendar(Shown):
+class Calendar(ByValue):
     """At the times of a calendar expression as systemd.time(7) describes it, to the second.
 
     ``zone`` is the one that the expression names; None is the zone of the machine.

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from realize.by_value import ByValue
 from realize.errors import RealizeError
-from realize.shown import Shown
 from realize.values import (
     Attributes,
     Chunk,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 
 @frozen(eq=False, repr=False)
-class Examined(Shown):
+class Examined(ByValue):
     """What names stand for, in their order, and when that was looked at: ns since the epoch, by the store's machine."""
 
     entries: Sequence[Entry | RealizeError]

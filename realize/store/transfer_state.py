@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 from attrs import define, field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import ProtocolError
-from realize.shown import Shown
 from realize.units import display_name
 from realize.values import BLOCK_BYTES, SPAN_BYTES, SPANS_AHEAD
 
@@ -153,7 +153,7 @@ class WriteState(TransferState):
 
 
 @frozen(eq=False, repr=False)
-class Picked(Shown):
+class Picked(ByValue):
     """What is wanted of a span."""
 
     parts: list[tuple[int, int]]

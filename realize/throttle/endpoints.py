@@ -32,8 +32,8 @@ from twisted.internet.interfaces import (
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
-from realize.shown import Shown
 from realize.throttle import limits
 from realize.throttle.factory import ThrottledFactory
 from realize.throttle.rates import check_burst, check_rate
@@ -134,7 +134,7 @@ class ThrottleParser:
 
 
 @frozen(eq=False, repr=False)
-class _Description(Shown):
+class _Description(ByValue):
     """What a description says: rate, burst and name of the limit, and the description of the inner endpoint."""
 
     rate: float | None

@@ -21,9 +21,9 @@ from typing import Final
 from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from realize.by_value import ByValue
 from realize.errors import Conflict, NotFound, UsageError
 from realize.schedule.timetable import RateTimetable
-from realize.shown import Shown
 from realize.throttle.buckets import Bucket
 from realize.throttle.rates import check_rate_by_time, lowest
 from realize.throttle.scheduler import Flow, Scheduler
@@ -55,7 +55,7 @@ Setting = tuple[Scope, str, bool]
 
 
 @frozen(eq=False, repr=False)
-class Limit(Shown):
+class Limit(ByValue):
     """A snapshot of one node of the tree.
 
     ``name`` is the peer or the connection, and empty for the service; ``peer`` is empty for the service, too.

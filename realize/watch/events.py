@@ -23,8 +23,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.concurrency.reactor import IReadingReactor
-from realize.shown import Shown
 
 EVENTS_READ_BYTES: Final = 64 << 10
 """Bytes of events that are read at a time: some 2,000 of them."""
@@ -58,7 +58,7 @@ _log = Logger()
 
 
 @frozen(eq=False, repr=False)
-class DirectoryEvent(Shown):
+class DirectoryEvent(ByValue):
     """Something has happened to a directory, or to ``name`` in it; see inotify(7).
 
     ``cookie`` is the same number in both events of one rename.

@@ -24,7 +24,7 @@ from typing import Final
 
 from attrs import define, frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 from realize.store.local.looks import FileLook
 from realize.values import Entry, Kind
 
@@ -61,7 +61,7 @@ class _State(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class FailedFile(Shown):
+class FailedFile(ByValue):
     """A file that could not be moved: since when (seconds since the epoch), and how many times in a row."""
 
     path: bytes
@@ -70,7 +70,7 @@ class FailedFile(Shown):
 
 
 @frozen(eq=False, repr=False)
-class FoundFile(Shown):
+class FoundFile(ByValue):
     """A file that a walk has found; ``since`` is when it last changed, in seconds since the epoch, None if unknown.
 
     ``version`` and ``unchanged_s`` are those of a `FileLook`.

@@ -22,11 +22,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from realize.by_value import ByValue
 from realize.concurrency.shielded import RunInThread
 from realize.errors import BadName
 from realize.leaving import Leaving
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.store.local.location import RootedLocation
 from realize.store.local.looks import FileLook, Looking
 from realize.units import display_name
@@ -93,7 +93,7 @@ class WatchMode(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class SourceBacklog(Shown):
+class SourceBacklog(ByValue):
     """What is known of a source and not moved: files, their bytes, and since when the oldest has waited.
 
     ``oldest`` is in seconds since the epoch, None if there is nothing; ``at_least`` says that there is more.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
+from realize.by_value import ByValue
 from realize.fs import names
 from realize.fs.changed_elsewhere import may_change_elsewhere
 from realize.fs.descriptors import release
@@ -20,7 +21,6 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.fs.stamps import STAMPS
 from realize.fs.tree import identity_of
 from realize.leaving import Leaving
-from realize.shown import Shown
 from realize.store.local.location import Root, RootedLocation
 from realize.store.local.looks import unchanged_s, version_number
 from realize.store.local.walker import PAGE_ENTRIES, Walker, entry_of
@@ -46,7 +46,7 @@ class WalkPage:
 
 
 @frozen(eq=False, repr=False)
-class Situation(Shown):
+class Situation(ByValue):
     """Which directory a source is, and what is mounted on it and below; differs if anything of that has changed."""
 
     identity: tuple[int, int]

@@ -19,10 +19,10 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
+from realize.by_value import ByValue
 from realize.concurrency.memory import Share
 from realize.errors import AccessDenied, Busy, ConnectionFailed, ProtocolError, RealizeError
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
 from realize.wire.control_client import MAX_CONTROL_CONNECTIONS
@@ -34,7 +34,7 @@ _CREDENTIALS: Final = struct.Struct("iII")
 
 
 @frozen(eq=False, repr=False)
-class LocalUser(Shown):
+class LocalUser(ByValue):
     """Who is at the other end of a Unix socket, as the kernel says."""
 
     pid: int

@@ -20,8 +20,8 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.config.addresses import LISTEN_BACKLOG, port_of_every_address
-from realize.shown import Shown
 
 _NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 """What the system says where IPv6 is switched off, or forbidden to this process."""
@@ -50,7 +50,7 @@ def without_mapping(address: str) -> str:
 
 @implementer(IStreamServerEndpoint)
 @frozen(eq=False, repr=False)
-class EveryAddress(Shown):
+class EveryAddress(ByValue):
     """Listens at a TCP port of all addresses; only of those of IPv4 where there is no IPv6.  Port 0 is any free one."""
 
     reactor: Any

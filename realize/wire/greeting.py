@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import VersionMismatch
-from realize.shown import Shown
 from realize.wire import commands
 from realize.wire.packing import harmless
 
@@ -22,7 +22,7 @@ class Role(enum.Enum):
 
 
 @frozen(eq=False, repr=False)
-class Greeting(Shown):
+class Greeting(ByValue):
     """What a peer says about itself in Hello."""
 
     software: str

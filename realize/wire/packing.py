@@ -18,9 +18,9 @@ from itertools import repeat, starmap
 from operator import is_
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
+from realize.by_value import ByValue
 from realize.errors import BadName, InternalError, ProtocolError, RealizeError, every_error
 from realize.leaving import MAX_RULES
-from realize.shown import Shown
 from realize.units import display_text
 from realize.values import (
     CHUNK_DIGEST_BYTES,
@@ -410,7 +410,7 @@ def _decode_existing(cursor: Cursor) -> Existing:
 
 
 @frozen(eq=False, repr=False)
-class SmallHead(Shown):
+class SmallHead(ByValue):
     """A `realize.values.SmallFile` with only the size of its content."""
 
     path: bytes
@@ -478,7 +478,7 @@ def _decode_seen(cursor: Cursor) -> Seen:
 
 
 @frozen(eq=False, repr=False)
-class FetchedHead(Shown):
+class FetchedHead(ByValue):
     """A `realize.values.Fetched` with only the size of its content, and without its path, which the requester knows."""
 
     size: int
@@ -525,7 +525,7 @@ def _decode_link(cursor: Cursor) -> Symlink:
 
 
 @frozen(eq=False, repr=False)
-class FoundTarget(Shown):
+class FoundTarget(ByValue):
     """A `realize.values.FoundSymlink` without its path, which the requester knows; the version has the time."""
 
     target: bytes
@@ -639,7 +639,7 @@ def _decode_flag(cursor: Cursor) -> bool:
 
 
 @frozen(eq=False, repr=False)
-class Codec(Shown, Generic[T]):
+class Codec(ByValue, Generic[T]):
     """Converts a list of one kind of item to one value, and back."""
 
     name: str

@@ -22,10 +22,10 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from realize.by_value import ByValue
 from realize.errors import Busy, ConnectionFailed, ProtocolError, RealizeError, WrongPeer
 from realize.keys import Identity, PublicKey
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.tracing import run_of
 from realize.wire.client import Wrap
 from realize.wire.coarse_timers import CoarseTimers
@@ -136,7 +136,7 @@ class _Closed(AcceptedProtocol):
 
 
 @frozen(eq=False, repr=False)
-class Refusal(Shown):
+class Refusal(ByValue):
     """A refused connection; for metrics."""
 
     reason: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import define
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 
 @define(repr=False)
-class Traffic(Shown):
+class Traffic(ByValue):
     """Bytes of boxes, above TLS; those of file content are part of ``sent`` and ``received``, and counted again.
 
     What compression saved did not travel, and is part of none of them.

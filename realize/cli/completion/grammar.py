@@ -9,12 +9,12 @@ from typing import Final
 import click
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.levels import LEVELS
-from realize.shown import Shown
 
 
 @frozen(eq=False, repr=False)
-class Operand(Shown):
+class Operand(ByValue):
     """What may stand somewhere."""
 
     words: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Operand(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Option(Shown):
+class Option(ByValue):
     """One option."""
 
     names: tuple[str, ...]
@@ -42,7 +42,7 @@ class Option(Shown):
 
 
 @frozen(eq=False, repr=False)
-class CommandGrammar(Shown):
+class CommandGrammar(ByValue):
     """One command."""
 
     name: str

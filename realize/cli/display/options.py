@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 
 @frozen(eq=False, repr=False)
-class DisplayOptions(Shown):
+class DisplayOptions(ByValue):
     """What the user wants to see; ``progress`` is None if it depends on whether stderr is a terminal."""
 
     progress: bool | None = None

@@ -6,8 +6,8 @@ from typing import Final
 
 from attrs import define, field
 
+from realize.by_value import ByValue
 from realize.runs.board import Board
-from realize.shown import Shown
 from realize.units import format_duration, format_size
 
 RATE_WINDOW_S: Final = 2.0
@@ -18,7 +18,7 @@ TIME_LEFT_WINDOW_S: Final = 10.0
 
 
 @define(repr=False)
-class RateWindow(Shown):
+class RateWindow(ByValue):
     """The rate of a growing count over the last ``window`` seconds."""
 
     window: float

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 MIN_BAR_COLUMNS: Final = 8
 """Minimal width of a bar."""
@@ -23,7 +23,7 @@ _GAPS: Final = 2
 
 
 @frozen(eq=False, repr=False)
-class Row(Shown):
+class Row(ByValue):
     """The content of one row.
 
     ``labels`` and ``figures`` have variants of the same text, the longest first; all rows of a table have the same
@@ -38,7 +38,7 @@ class Row(Shown):
 
 
 @define(repr=False)
-class Shape(Shown):
+class Shape(ByValue):
     """How rows share a width; the column of figures never shrinks, so that bars do not jump when figures change."""
 
     width: int

@@ -10,15 +10,15 @@ from datetime import tzinfo
 
 from attrs import Factory, frozen
 
+from realize.by_value import ByValue
 from realize.moves.status import KnownBacklog, MoveStatus
-from realize.shown import Shown
 
 HourOfRates = Sequence[float]
 """Rates of the last hour, one for each `realize.daemon.page.history.HISTORY_INTERVAL_S`, the latest last."""
 
 
 @frozen(eq=False, repr=False)
-class Headline(Shown):
+class Headline(ByValue):
     """The one sentence that the page begins with; ``tone`` is that of a state: bad, warn, busy, good or calm."""
 
     text: str
@@ -26,7 +26,7 @@ class Headline(Shown):
 
 
 @frozen(eq=False, repr=False)
-class ShownAbsence(Shown):
+class ShownAbsence(ByValue):
     """A directory that is not there, or whose disk does not answer: its name, for how many seconds, and why."""
 
     name: str
@@ -35,7 +35,7 @@ class ShownAbsence(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class ShownTransfer(Shown):
+class ShownTransfer(ByValue):
     """A file on its way; ``name`` is empty if it is not to be shown, ``about`` says where it comes from or goes to."""
 
     name: str
@@ -46,7 +46,7 @@ class ShownTransfer(Shown):
 
 
 @frozen(eq=False, repr=False)
-class ShownChange(Shown):
+class ShownChange(ByValue):
     """What a limit becomes by itself, in which direction, and when."""
 
     at: float
@@ -55,7 +55,7 @@ class ShownChange(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class ShownLimit(Shown):
+class ShownLimit(ByValue):
     """The limits of one thing, None where there is none, and what they become next by themselves."""
 
     about: str
@@ -65,7 +65,7 @@ class ShownLimit(Shown):
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class Contents(Shown):
+class Contents(ByValue):
     """All that the page shows.
 
     ``moves`` are those to be shown, what should be seen first before the others, without names that must not be shown

@@ -11,9 +11,9 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.concurrency.shielded import cancellable
 from realize.errors import ConnectionFailed, ProtocolError, RealizeError, SourceChanged, ignore_expected
-from realize.shown import Shown
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
 from realize.store.interfaces import IReader, IWriter
@@ -306,7 +306,7 @@ def _split(piece: Piece, at: int) -> tuple[Piece, Piece]:
 
 
 @frozen(eq=False, repr=False)
-class _OpenedRead(Shown):
+class _OpenedRead(ByValue):
     """A file that the peer has opened for us."""
 
     stream: InboundStream

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
+from realize.by_value import ByValue
 from realize.errors import NotKept
-from realize.shown import Shown
 from realize.values import (
     EXTRAS,
     USUALLY_PRESERVED,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @define(eq=False, repr=False)
-class Acceptance(Shown):
+class Acceptance(ByValue):
     """What may be set in a directory; shared by all stores of it, and may be changed at any time.
 
     The default is for a directory of the user here, who decides by what is asked for.

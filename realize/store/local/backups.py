@@ -23,6 +23,7 @@ import stat
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Final
 
+from realize.by_value import ByValue
 from realize.errors import Busy, RealizeError, StorageError
 from realize.fs import names
 from realize.fs.descriptors import release
@@ -31,7 +32,6 @@ from realize.fs.stamps import Present
 from realize.fs.syscalls import NO_LINKS, FileStatus, fsync_directory, keeps_change_times, rename_noreplace
 from realize.fs.tree import Tree, holds_backups, identity_of
 from realize.numbered import numbered
-from realize.shown import Shown
 from realize.store.local.location import BackupPlace, Root, RootedLocation
 from realize.store.local.siblings import free_number
 from realize.store.local.walker import Walker
@@ -48,7 +48,7 @@ _MARK_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O
 
 
 @frozen(eq=False, repr=False)
-class Aside(Shown):
+class Aside(ByValue):
     """What became of a file that was set aside: where it is now, and whether it has lost its own name by that."""
 
     backup: Backup

@@ -12,6 +12,7 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 from blake3 import blake3
 
+from realize.by_value import ByValue
 from realize.errors import Busy, NotFound, NotRegular, RealizeError
 from realize.fs import names
 from realize.fs.descriptors import release
@@ -20,7 +21,6 @@ from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import block_digest, blocks, digest_of, matching
 from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
 from realize.fs.tree import Tree, identity_of
-from realize.shown import Shown
 from realize.store.local.group_commit import sync_directories
 from realize.store.local.known_files import KnownFiles
 from realize.store.local.location import RootedLocation
@@ -211,7 +211,7 @@ def _refuse_written(path: bytes, *, written: bool) -> None:
 
 
 @frozen(eq=False, repr=False)
-class Vouching(Shown):
+class Vouching(ByValue):
     """Confirms that a file is there, so that its source may be removed.
 
     A replacement or removal that any process decided on before the change time was renewed has happened by the time of
@@ -345,7 +345,7 @@ class _Verdict:
 
 
 @frozen(eq=False, repr=False)
-class _Comparison(Shown):
+class _Comparison(ByValue):
     """This version of a file matches up to ``offset``.
 
     ``written`` says that a program had it open for writing.

@@ -15,13 +15,13 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import InternalError, NotFound, NotRegular, RealizeError
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import BTRFS, NO_LINKS, file_system, fresh_fstat, fresh_stat, link_open_file
 from realize.fs.tree import Inode, Tree, identity_of
-from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.existing import Vouching
 from realize.store.local.group_commit import note_arrivals, sync_directories
@@ -39,7 +39,7 @@ _NOT_TRIED: Final = InternalError("was not made")
 
 
 @frozen(eq=False, repr=False)
-class Linking(Shown):
+class Linking(ByValue):
     """Makes the hard links of one batch."""
 
     location: RootedLocation

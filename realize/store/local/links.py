@@ -28,6 +28,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import (
     BadName,
     Busy,
@@ -52,7 +53,6 @@ from realize.fs.syscalls import (
     rename_noreplace,
 )
 from realize.fs.tree import Inode, Tree, identity_of
-from realize.shown import Shown
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.acceptance import Acceptance
 from realize.store.local.backups import set_aside
@@ -78,7 +78,7 @@ _NOT_MADE: Final = InternalError("was not made")
 
 
 @define(eq=False, repr=False)
-class LinkPolicy(Shown):
+class LinkPolicy(ByValue):
     """Which symlinks a directory gives away, and takes; shared by all stores of it, and may be changed at any time.
 
     The defaults are for a directory of the user here, whose own symlinks may lead anywhere.
@@ -160,7 +160,7 @@ def _judge(
 
 
 @frozen(eq=False, repr=False)
-class Placing(Shown):
+class Placing(ByValue):
     """Makes the symlinks of one batch.
 
     ``earliest_ns`` returns the earliest stamp of anything that was stamped since the run began.

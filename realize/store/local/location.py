@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import Factory, define, field, frozen
 
+from realize.by_value import ByValue
 from realize.errors import BadName, Conflict, NotFound, NotRegular, RealizeError, StorageError, Unavailable
 from realize.fs import names
 from realize.fs.ancestors import Ancestors
@@ -22,7 +23,6 @@ from realize.fs.oserrors import Deed, reason, storage_error, storage_errors
 from realize.fs.own_files import OWN_FILES, is_own
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import Inode, Tree, identity_of
-from realize.shown import Shown
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import Backup, Where, WhereKind
@@ -46,7 +46,7 @@ def unavailable(shown: bytes, why: str) -> Unavailable:
 
 
 @frozen(eq=False, repr=False)
-class Root(Shown):
+class Root(ByValue):
     """The directory that all names are relative to, and its identity when it was first seen."""
 
     path: bytes
@@ -107,7 +107,7 @@ class Root(Shown):
 
 
 @frozen(eq=False, repr=False)
-class BackupPlace(Shown):
+class BackupPlace(ByValue):
     """Where backups go: the directory ``below`` a root, under the path that a file has below its first ``base`` ones.
 
     ``base`` is a number of components.
@@ -137,7 +137,7 @@ class Backups:
 
 
 @frozen(eq=False, repr=False)
-class RootedLocation(Shown):
+class RootedLocation(ByValue):
     """A directory below a root, or (``only``) one file of it.
 
     ``backups`` is where what is replaced goes; None if it is not kept.

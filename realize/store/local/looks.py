@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import BadName, Conflict, NotFound, RealizeError
 from realize.fs import names
 from realize.fs.changed_elsewhere import may_change_elsewhere
@@ -19,7 +20,6 @@ from realize.fs.descriptors import release
 from realize.fs.stamps import STAMPS, Present, Stamps
 from realize.fs.syscalls import is_open_for_writing
 from realize.fs.tree import Tree
-from realize.shown import Shown
 from realize.store.local.location import RootedLocation
 from realize.store.local.versions import READ_FLAGS
 from realize.store.local.walker import WalkEntry, entry_of, examine, reason_of
@@ -27,7 +27,7 @@ from realize.values import Entry, Kind
 
 
 @frozen(eq=False, repr=False)
-class FileLook(Shown):
+class FileLook(ByValue):
     """What was seen under a name.
 
     ``entry`` is None if there is nothing, or nothing that is ever moved.

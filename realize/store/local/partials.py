@@ -17,12 +17,12 @@ import os
 import stat
 from typing import Final
 
+from realize.by_value import ByValue
 from realize.errors import Busy
 from realize.fs import names
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
-from realize.shown import Shown
 from realize.store.local.partial_marks import RECEIVING, create, is_given, is_marked, is_ours, learn, look_alike
 from realize.store.local.versions import READ_FLAGS
 from realize.units import display_name
@@ -83,7 +83,7 @@ class _Taken(Exception):
 
 
 @frozen(eq=False, repr=False)
-class _PartialName(Shown):
+class _PartialName(ByValue):
     """A name that a partial may have; ``path`` is what errors call the file."""
 
     tree: Tree

@@ -12,6 +12,7 @@ from blake3 import blake3
 from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
+from realize.by_value import ByValue
 from realize.concurrency.memory import Share
 from realize.concurrency.shielded import RunInThread, disposing, shielded
 from realize.errors import NotFound, RealizeError, SourceChanged
@@ -22,7 +23,6 @@ from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import block_digest, blocks, hash_zeros, read_exactly, read_into
 from realize.fs.syscalls import fresh_fstat, fresh_stat
 from realize.fs.tree import identity_of
-from realize.shown import Shown
 from realize.store.deltas import cut, cut_zeros
 from realize.store.interfaces import IReader
 from realize.store.local.hard_links import HardLinks
@@ -56,7 +56,7 @@ READ_PIECE_BYTES: Final = 2 * BLOCK_BYTES
 
 
 @frozen(eq=False, repr=False)
-class _HashState(Shown):
+class _HashState(ByValue):
     """How far the file was read, and a hasher of everything before that; never updated in place.
 
     ``verified`` says that the file was checked again after its end had been read.
@@ -72,7 +72,7 @@ class _HashState(Shown):
 
 
 @frozen(eq=False, repr=False)
-class SourceFile(Shown):
+class SourceFile(ByValue):
     """A file that is open for reading, and what can be done to it in a thread."""
 
     location: RootedLocation

@@ -11,11 +11,11 @@ from typing import Final
 
 from attrs import frozen
 
+from realize.by_value import ByValue
 from realize.errors import NotRegular, SourceChanged, WrongSize
 from realize.fs.descriptors import release
 from realize.fs.syscalls import FileStatus, is_open_for_writing, kind_of
 from realize.fs.tree import Tree
-from realize.shown import Shown
 from realize.store.local.partial_marks import refuse_ours
 from realize.units import display_name
 from realize.values import MAX_COARSENESS_NS, Attributes, Version, coarseness_ns
@@ -37,7 +37,7 @@ _LATEST_NS: Final = (1 << 63) - 1
 
 
 @frozen(eq=False, repr=False)
-class Clock(Shown):
+class Clock(ByValue):
     """The time, and the way to sleep; replaced in tests."""
 
     now_ns: Callable[[], int] = time.time_ns

@@ -24,6 +24,7 @@ from typing import Final
 
 from attrs import define
 
+from realize.by_value import ByValue
 from realize.errors import BadName, Conflict, InternalError, NotFound, RealizeError, StorageError
 from realize.fs import names
 from realize.fs.descriptors import release
@@ -32,7 +33,6 @@ from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.syscalls import kind_of
 from realize.fs.tree import DIRECTORY_FLAGS, Tree, holds_backups, identity_of
 from realize.leaving import Leaving
-from realize.shown import Shown
 from realize.store.local.location import OWN_NOTE, RootedLocation
 from realize.store.local.partial_marks import NOTE, is_ours
 from realize.store.local.versions import attributes_of, representable
@@ -57,7 +57,7 @@ _COMPONENT_OVERHEAD_BYTES: Final = 8
 
 
 @frozen(eq=False, repr=False)
-class WalkEntry(Shown):
+class WalkEntry(ByValue):
     """Something below the location; ``status`` is None if it could not be examined, and ``note`` says why.
 
     A directory that has a ``note`` is left, with all that is in it.

@@ -11,10 +11,10 @@ from typing import Final, TypeVar
 
 from attrs import field, frozen
 
+from realize.by_value import ByValue
 from realize.config import Right
 from realize.errors import AccessDenied, Conflict, NotKept
 from realize.logger import Logger
-from realize.shown import Shown
 from realize.store.origin import origin_of
 from realize.units import display_name
 from realize.values import Attributes, OnConflict, Use
@@ -34,7 +34,7 @@ _NEEDED: Final[Mapping[Use, tuple[tuple[Right, ...], ...]]] = {
 
 
 @frozen(eq=False, repr=False)
-class DirectoryRights(Shown):
+class DirectoryRights(ByValue):
     """What one peer may do in one directory."""
 
     directory: str

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 from attrs import define
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 from realize.telemetry.logging.rendering import Record
 
 LIMIT_WINDOW_S: Final = 60.0
@@ -57,7 +57,7 @@ Tell = Callable[[str, str, int], None]
 
 
 @define(repr=False)
-class _Window(Shown):
+class _Window(ByValue):
     ends: float
     logged: int = 1
     left_out: int = 0

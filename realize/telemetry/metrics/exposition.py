@@ -32,9 +32,9 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 
+from realize.by_value import ByValue
 from realize.errors import ConfigError
 from realize.logger import Logger
-from realize.shown import Shown
 
 REQUEST_TIMEOUT_S: Final = 10.0
 """Time limit for a request and its answer together; Prometheus' own default timeout for a scrape."""
@@ -113,7 +113,7 @@ def _quality(text: str) -> float:
 
 
 @frozen(kw_only=True, eq=False, repr=False)
-class HttpAsked(Shown):
+class HttpAsked(ByValue):
     """What was asked with GET or HEAD.
 
     ``path`` is as it was sent, without the query; ``host`` and ``accept`` are those headers, empty if there are none.
@@ -127,7 +127,7 @@ class HttpAsked(Shown):
 
 
 @frozen(eq=False, repr=False)
-class HttpAnswer(Shown):
+class HttpAnswer(ByValue):
     """An answer; ``headers`` are those besides its type, its length and that it must not be stored."""
 
     code: int

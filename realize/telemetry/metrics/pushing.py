@@ -24,8 +24,8 @@ from attrs import field, frozen
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import pushadd_to_gateway
 
+from realize.by_value import ByValue
 from realize.errors import UsageError
-from realize.shown import Shown
 from realize.telemetry.metrics.run_metrics import Pushes
 from realize.units import display_text, quoted
 
@@ -48,7 +48,7 @@ class PushFailed(Exception):
 
 
 @frozen(eq=False, repr=False)
-class Gateway(Shown):
+class Gateway(ByValue):
     """A Pushgateway and a group in it; ``url`` contains neither user nor password, so it may be shown."""
 
     url: str

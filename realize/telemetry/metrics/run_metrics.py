@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 FILE_RESULTS: Final = (
     "created",
@@ -46,7 +46,7 @@ LAST_SUCCESS: Final = "realize_last_success_timestamp_seconds"
 
 
 @frozen(eq=False, repr=False)
-class Figures(Shown):
+class Figures(ByValue):
     """The state of a run at one instant.
 
     ``files`` has the number of files for each of `FILE_RESULTS`, ``sizes`` their bytes for those results where sizes
@@ -67,7 +67,7 @@ class Figures(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Pushes(Shown):
+class Pushes(ByValue):
     """How many pushes were tried, and how many of them failed."""
 
     tried: int
@@ -75,7 +75,7 @@ class Pushes(Shown):
 
 
 @frozen(eq=False, repr=False)
-class Ending(Shown):
+class Ending(ByValue):
     """How a run ended, and when (``at``, in seconds since the epoch); ``succeeded`` says that everything was moved."""
 
     exit_code: int

@@ -1,4 +1,4 @@
-"""`realize.shown`: how values show and compare themselves, without functions compiled for each class."""
+"""`realize.by_value`: how values show and compare themselves, without functions compiled for each class."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import field, frozen
 
-from realize.shown import Shown
+from realize.by_value import ByValue
 
 PACKAGE = Path(__file__).parent.parent / "realize"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -15,14 +15,14 @@ KEPT = {"when": ["Calendar"], "timetable": ["RateTimetable"]}
 
 
 @frozen(eq=False, repr=False)
-class _Value(Shown):
+class _Value(ByValue):
     name: str
     secret: str = field(repr=False)
     late: int = field(init=False)
 
 
 @frozen(eq=False, repr=False)
-class _Compared(Shown):
+class _Compared(ByValue):
     name: str
     other: object = field(default=None, eq=False)
 
@@ -33,7 +33,7 @@ class _Below(_Compared):
 
 
 @frozen(eq=False, repr=False)
-class _Empty(Shown):
+class _Empty(ByValue):
     pass
 
 
@@ -67,9 +67,9 @@ def test_values_are_equal_as_with_attrs():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_class_has_attrs_compile_more_than_it_must(path):
-    """Each such function would make every start longer: `repr=False`; `eq=False` and `Shown` for what is compared.
+    """Each such function would make every start longer: `repr=False`; `eq=False` and `ByValue` for what is compared.
 
-    What cannot be changed and has `Shown` as a base is compared as that does, unless a field is compared by a key.
+    What cannot be changed and has `ByValue` as a base is compared as that does, unless a field is compared by a key.
     """
     classes = [each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.ClassDef)]
     made = [(each, ast.unparse(decorator)) for each in classes for decorator in each.decorator_list]
@@ -79,7 +79,7 @@ def test_no_class_has_attrs_compile_more_than_it_must(path):
     compared = [
         each.name
         for each, how in made
-        if how.startswith("frozen") and "Shown" in bases[each.name] and "eq=False" not in how
+        if how.startswith("frozen") and "ByValue" in bases[each.name] and "eq=False" not in how
     ]
 
     assert ([], KEPT.get(path.stem, [])) == (shown, compared)

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import NOTHING, fields
 
 
-class Shown:
+class ByValue:
     """A class of attrs whose ``repr``, equality and hash are those of attrs.
 
     Fields with ``repr=False`` are not shown, and those with ``eq=False`` not compared.
