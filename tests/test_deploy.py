@@ -37,7 +37,7 @@ OURS = "/opt/realize/bin"
 """Where the units look for the programs."""
 
 SMALL, SIZE = 30, 1_000
-LARGE = 2 << 20
+LARGE = 4 << 20
 SENT = 'realize_transferred_bytes_total{kind="content", direction="send", peer="tester"}'
 
 

@@ -89,7 +89,7 @@ def test_options_beside_those_of_others_exist(name: str) -> None:
 
 def test_the_list_has_all_pages() -> None:
     """Once each, behind what somebody wants."""
-    assert sorted(re.findall(r"^\| .+ \| \[.+\]\((\S+\.md)\) \|$", LIST.read_text(), flags=re.MULTILINE)) == [
+    assert sorted(re.findall(r"^\| .+ \| \[.+\]\(([\w-]+\.md)\) \|$", LIST.read_text(), flags=re.MULTILINE)) == [
         page.name for page in PAGES
     ]
 
