@@ -367,6 +367,48 @@ async def test_a_final_file_is_never_more_open_in_between(place, monkeypatch):
     assert 0o640 == stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.parametrize(
+    ("entries", "most"),
+    [
+        ([(1, 6), (4, 0), (0x20, 4)], 0o707),
+        ([(1, 6), (2, 6), (4, 0), (0x10, 6), (0x20, 0)], 0o706),
+        ([(1, 6), (2, 0), (4, 4), (0x10, 4), (0x20, 4)], 0o700),
+        ([(1, 6), (2, 6), (4, 4), (0x10, 6), (0x20, 4)], 0o746),
+        ([(1, 6), (4, 7), (8, 7), (0x10, 5), (0x20, 5)], 0o755),
+    ],
+)
+def test_what_others_may_without_a_list(entries, most):
+    """At most, on top of what the mode allows; its bits of the group are the mask of a list."""
+    linux = linux_acl(*((tag, permissions, 2 if tag in {2, 8} else NO_ID) for tag, permissions in entries))
+
+    assert most == acls.most_without(acls.portable(linux, lambda _: b"", lambda _: b""))
+
+
+@pytest.mark.parametrize("accepted", [frozenset(), EXTRAS], ids=["not accepted", "nobody has the name"])
+async def test_who_a_list_kept_out_stays_out_without_it(place, strangers, accepted):
+    """A list that need not be kept, and cannot be: without it its mask would be what the group may do."""
+    default = linux_acl((1, 7, NO_ID), (2, 7, 2), (4, 7, NO_ID), (0x10, 7, NO_ID), (0x20, 0, NO_ID))
+    (place / "there").write_bytes(b"1")
+    os.setxattr(place, acls.DEFAULT, default)
+    store = await opened(place, acceptance=Acceptance(accepted))
+    shut = linux_acl((1, 6, NO_ID), (2, 6, 2), (4, 0, NO_ID), (0x10, 6, NO_ID), (0x20, 0, NO_ID))
+    extras = Extras(acl=acls.portable(shut, lambda _: b"kim", lambda _: b""), lenient=EXTRAS)
+    kept = Attributes(1_000_000_000, 0o660, extras)
+    directory = Directory(b"d", 0o770, 1, extras)
+
+    await put(store, kept, b"small")
+    writer = await store.open_writer(b"large", 1, OnConflict.FAIL)
+    await writer.write([b"1"])
+    await writer.commit(digest(b"1"), kept)
+    await store.settle([Expected(b"there", 1, digest(b"1"), kept)])
+    await store.make_directories([directory])
+    early = stat.S_IMODE((place / "d").stat().st_mode)
+    await store.set_directories([directory])
+
+    modes = {name: stat.S_IMODE((place / name).stat().st_mode) for name in ("small", "large", "there", "d")}
+    assert (0o700, {"small": 0o600, "large": 0o600, "there": 0o600, "d": 0o700}) == (early, modes)
+
+
 async def test_a_final_file_keeps_its_mode_if_something_cannot_be_kept(place, strangers):
     """It is as it was, and its source stays."""
     path = place / "f"

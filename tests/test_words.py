@@ -29,6 +29,8 @@ NO_COUNT = {
     "config.addresses.LISTEN_BACKLOG": "the word of listen(2) for connections that wait",
     "daemon.heap._M_ARENA_MAX": "a number of mallopt(3)",
     "fs.acls._GROUP_TAG": "a number of acl(5)",
+    "fs.acls._MASK_TAG": "a number of acl(5)",
+    "fs.acls._OWNING_GROUP_TAG": "a number of acl(5)",
     "fs.acls._NO_ID": "a number of acl(5)",
     "fs.acls._USER_TAG": "a number of acl(5)",
     "fs.stamps._CLOCK_MONOTONIC_COARSE": "a number of clock_gettime(2)",

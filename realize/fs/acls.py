@@ -28,7 +28,9 @@ _KEPT_ENTRY: Final = struct.Struct("<HHI")
 _PORTABLE_ENTRY: Final = struct.Struct(">BBIB")
 _USER_TAG: Final = 0x02
 _GROUP_TAG: Final = 0x08
-_TAGS: Final = (0x01, _USER_TAG, 0x04, _GROUP_TAG, 0x10, 0x20)
+_OWNING_GROUP_TAG: Final = 0x04
+_MASK_TAG: Final = 0x10
+_TAGS: Final = (0x01, _USER_TAG, _OWNING_GROUP_TAG, _GROUP_TAG, _MASK_TAG, 0x20)
 """In the order that the kernel expects: owner, users, group, groups, mask, others."""
 _NO_ID: Final = 0xFFFFFFFF
 
@@ -71,6 +73,24 @@ def kept(form: bytes, user: NumberOf, group: NumberOf) -> bytes:
     return _SECOND_VERSION + b"".join(
         _KEPT_ENTRY.pack(_TAGS[place], permissions, number) for place, number, permissions in entries
     )
+
+
+def most_without(form: bytes) -> int:
+    """Return the permission bits that a file may have at most without its list, so that nobody gains by that.
+
+    The bits of the group are the mask of a list, not what it lets its group do, and whom it names is one of the group
+    or of the others without it; raises `ProtocolError` if that is no portable form.
+    """
+    entries = [(tag, permissions) for tag, permissions, _, _ in _entries(form)]
+    mask = next((permissions for tag, permissions in entries if tag == _MASK_TAG), 7)
+    group = others = 7
+    for tag, permissions in entries:
+        if tag in {_USER_TAG, _GROUP_TAG}:
+            group &= permissions & mask
+            others &= permissions & mask
+        elif tag == _OWNING_GROUP_TAG:
+            group &= permissions & mask
+    return 0o700 | group << 3 | others
 
 
 def _entries(form: bytes) -> Iterator[tuple[int, int, int, bytes]]:

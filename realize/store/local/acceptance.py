@@ -38,7 +38,7 @@ class Acceptance(ByValue):
         """Return what is accepted of attributes; raises `NotKept` for anything else that has to be kept."""
         if asked is None or asked.extras is None or asked.extras.kinds <= self.kinds:
             return asked
-        return evolve(asked, extras=self.extras(asked.extras, path))
+        return evolve(asked, extras=self.extras(asked.extras, path), mode=self._mode(asked.mode, asked.extras))
 
     def try_attributes(self, asked: Attributes | None, path: bytes) -> Attributes | NotKept | None:
         """The same; the error is returned."""
@@ -53,9 +53,17 @@ class Acceptance(ByValue):
             return asked
         meant = asked.extras if strict else evolve(asked.extras, lenient=asked.extras.kinds)
         try:
-            return evolve(asked, extras=self.extras(meant, asked.path))
+            return evolve(asked, extras=self.extras(meant, asked.path), mode=self._mode(asked.mode, asked.extras))
         except NotKept as error:
             return error
+
+    def _mode(self, mode: int, asked: Extras) -> int:
+        """Return which permission bits something gets that may lose its list: nobody gains by that."""
+        if Preserve.ACL in self.kinds or not asked.acl:
+            return mode
+        from realize.fs.acls import most_without
+
+        return mode & most_without(asked.acl)
 
     def extras(self, asked: Extras, path: bytes) -> Extras:
         """Return what is accepted of it; raises `NotKept` for anything else that has to be kept."""

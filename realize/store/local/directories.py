@@ -121,15 +121,17 @@ def _make(tree: Tree, components: tuple[bytes, ...], directory: Directory, adapt
         os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
     except FileExistsError:
         if directory.path and (adapts is None or adapts.may_change(_trace(tree, components))):
+            most = _PERMISSIONS
             if directory.extras is not None:
-                _try_to_give(tree.directory(components), directory, directory.extras)
-            _adapt(tree.directory(components[:-1]), components[-1], _mode_of(directory))
+                most = _try_to_give(tree.directory(components), directory, directory.extras)
+            _adapt(tree.directory(components[:-1]), components[-1], _mode_of(directory) & most)
         return None
     fd = tree.directory(components)
     awaiting.mark(fd, components[-1])
+    most = _PERMISSIONS
     if directory.extras is not None:
-        _try_to_give(fd, directory, directory.extras)
-    _set_mode(fd, os.fstat(fd), _mode_of(directory) | _OWNERS)
+        most = _try_to_give(fd, directory, directory.extras)
+    _set_mode(fd, os.fstat(fd), _mode_of(directory) & most | _OWNERS)
     return _trace(tree, components)
 
 
@@ -162,17 +164,24 @@ def _mode_of(directory: Directory) -> int:
     return _PLAIN_PERMISSIONS if extras is not None and Preserve.MODE in extras.leaves else directory.mode
 
 
-def _give(fd: int, directory: Directory, extras: Extras) -> None:
-    """Give a directory all but its permissions and its time; our caller sets the permissions afterwards."""
+def _give(fd: int, directory: Directory, extras: Extras) -> int:
+    """Give a directory all but its permissions and its time; our caller sets the permissions afterwards.
+
+    Returns which of them it may have at most.
+    """
     from realize.store.local.extras import give_to_final
 
-    give_to_final(fd, extras, directory.path)
+    return give_to_final(fd, extras, directory.path)
 
 
-def _try_to_give(fd: int, directory: Directory, extras: Extras) -> None:
+def _try_to_give(fd: int, directory: Directory, extras: Extras) -> int:
     """The same before files arrive; what cannot be kept is told when all are there."""
-    with contextlib.suppress(NotKept):
-        _give(fd, directory, extras)
+    try:
+        return _give(fd, directory, extras)
+    except NotKept:
+        from realize.fs.acls import most_without
+
+        return most_without(extras.acl) if extras.acl else _PERMISSIONS
 
 
 def _set(fd: int, directory: Directory) -> None:
@@ -181,9 +190,9 @@ def _set(fd: int, directory: Directory) -> None:
     before = status = os.fstat(fd)
     mode = _lasting(directory.mode)
     if extras is not None:
-        _give(fd, directory, extras)
+        most = _give(fd, directory, extras)
         status = os.fstat(fd)
-        mode = stat.S_IMODE(before.st_mode) if Preserve.MODE in leaves else mode
+        mode = (stat.S_IMODE(before.st_mode) if Preserve.MODE in leaves else mode) & most
     if directory.mtime_ns is None:
         _set_mode(fd, status, mode & before.st_mode)
         return

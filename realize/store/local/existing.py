@@ -256,9 +256,9 @@ class Vouching(ByValue):
                 # Without these, nothing of it is loaded.
                 from realize.store.local.extras import give_to_final
 
-                give_to_final(fd, attributes.extras, names.join((*directory, name)))
+                most = give_to_final(fd, attributes.extras, names.join((*directory, name)))
                 # Without set-uid and set-gid bits: they would be those of another owner.
-                mode = before.st_mode & 0o777 if attributes.leaves(Preserve.MODE) else mode
+                mode = (before.st_mode if attributes.leaves(Preserve.MODE) else mode) & most
                 timed = timed and not attributes.leaves(Preserve.TIMES)
             _renew(fd, before, mode, self.clock)
             if attributes is not None and timed:

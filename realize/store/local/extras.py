@@ -63,6 +63,8 @@ _CANNOT: Final = frozenset(
 )
 """Errors of calls that set something which the file system does not take, or which we may not set."""
 
+ALL_PERMISSIONS: Final = 0o777
+
 _CAP_CHOWN: Final = 1 << 0
 _CAP_FOWNER: Final = 1 << 3
 
@@ -236,20 +238,24 @@ def _foresee(fd: int, extras: Extras, path: bytes) -> None:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
 
-def give_to_partial(fd: int, extras: Extras, path: bytes) -> None:
-    """Give a partial, which has the mode of one, all but its mode and its time."""
-    if extras.kinds:
-        note_given(fd)
-        _give(fd, os.fstat(fd), extras, path)
+def give_to_partial(fd: int, extras: Extras, path: bytes) -> int:
+    """Give a partial, which has the mode of one, all but its mode and its time.
+
+    Returns the permission bits that it may have at most: fewer, if it does not get its list, which need not be kept.
+    """
+    if not extras.kinds:
+        return ALL_PERMISSIONS
+    note_given(fd)
+    return _give(fd, os.fstat(fd), extras, path)
 
 
-def give_to_final(fd: int, extras: Extras, path: bytes) -> None:
-    """Give a file or a directory that is there already all but its mode and its time.
+def give_to_final(fd: int, extras: Extras, path: bytes) -> int:
+    """Give a file or a directory that is there already all but its mode and its time; returns the same.
 
     Where its access changes, it loses what others may do with it meanwhile: our caller sets the mode in any case.
     """
     if not extras.kinds:
-        return
+        return ALL_PERMISSIONS
     status = os.fstat(fd)
     permissions = stat.S_IMODE(status.st_mode)
     narrowed = _changes_access(fd, status, extras)
@@ -257,7 +263,7 @@ def give_to_final(fd: int, extras: Extras, path: bytes) -> None:
         os.fchmod(fd, permissions & ~0o077)
     former = xattrs.value_of(fd, acls.ACCESS) if extras.acl is not None else None
     try:
-        _give(fd, status, extras, path)
+        return _give(fd, status, extras, path)
     except BaseException:
         if narrowed:
             # In this order: what cannot be put back stays private, or its permissions would be those of other people.
@@ -289,18 +295,27 @@ def take_back(fd: int) -> None:
         forget_given(fd)
 
 
-def _give(fd: int, status: os.stat_result, extras: Extras, path: bytes) -> None:
+def _give(fd: int, status: os.stat_result, extras: Extras, path: bytes) -> int:
+    most = ALL_PERMISSIONS
     if extras.xattrs is not None:
         with _kept(Preserve.XATTR, path, extras.lenient):
             xattrs.replace(fd, extras.xattrs)
     if extras.owner is not None:
         with _kept(Preserve.OWNER, path, extras.lenient):
             _set_owner(fd, status, extras)
-    if extras.acl is not None or extras.default_acl is not None:
+    if extras.acl is not None:
+        kept = False
         with _kept(Preserve.ACL, path, extras.lenient):
-            for name, form in ((acls.ACCESS, extras.acl), (acls.DEFAULT, extras.default_acl)):
-                if form is not None:
-                    _set_acl(fd, name, form, numeric=extras.numeric)
+            _set_acl(fd, acls.ACCESS, extras.acl, numeric=extras.numeric)
+            kept = True
+        if not kept and extras.acl:
+            most = acls.most_without(extras.acl)
+            # Nor may one of the directory be opened by our mode.
+            _set_acl(fd, acls.ACCESS, b"", numeric=True)
+    if extras.default_acl is not None:
+        with _kept(Preserve.ACL, path, extras.lenient):
+            _set_acl(fd, acls.DEFAULT, extras.default_acl, numeric=extras.numeric)
+    return most
 
 
 def _changes_access(fd: int, status: os.stat_result, extras: Extras) -> bool:

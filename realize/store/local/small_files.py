@@ -263,8 +263,8 @@ def set_attributes(
         # Without these, nothing of it is loaded.
         from realize.store.local.extras import give_to_partial
 
-        give_to_partial(fd, attributes.extras, path)
-        mode = _PLAIN_MODE if attributes.leaves(Preserve.MODE) else mode
+        most = give_to_partial(fd, attributes.extras, path)
+        mode = (_PLAIN_MODE if attributes.leaves(Preserve.MODE) else mode) & most
         timed = not attributes.leaves(Preserve.TIMES)
     try:
         os.fchmod(fd, mode if names.is_partial(name) else mode | mark)
