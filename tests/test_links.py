@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from realize.errors import BadName, Conflict, LinkRefused, NoSpace
 from realize.fs import names
 from realize.fs.stamps import Present
-from realize.store.local import links
+from realize.store.local import links, new_names
 from realize.store.local.expiry import expire_partials
 from realize.store.local.headroom import Headroom
 from realize.store.local.links import LinkPolicy
@@ -340,7 +340,7 @@ async def test_a_full_disk_is_an_error_of_the_symlink(root, monkeypatch):
 async def test_what_is_not_durable_is_not_there(root, monkeypatch):
     """Nobody is told that a symlink arrived if the directory could not be made durable."""
     store = await opened(root)
-    monkeypatch.setattr(links, "sync_directories", lambda *_, **__: {(): NoSpace("no")})
+    monkeypatch.setattr(new_names, "sync_directories", lambda *_, **__: {(): NoSpace("no")})
 
     assert [NoSpace] == await put(store, link("l", "x"))
 
@@ -349,9 +349,9 @@ async def test_what_is_not_durable_is_not_there(root, monkeypatch):
 async def test_long_targets_and_many_symlinks_are_made_durable_as_a_whole(root, monkeypatch, count, target):
     """An fsync of their directory may not reach them."""
     store, asked = await opened(root), []
-    sync = links.sync_directories
+    sync = new_names.sync_directories
     monkeypatch.setattr(
-        links, "sync_directories", lambda *args, whole: [asked.append(whole), sync(*args, whole=whole)][1]
+        new_names, "sync_directories", lambda *args, whole: [asked.append(whole), sync(*args, whole=whole)][1]
     )
     await put(store, *(link(f"l{number}", target) for number in range(count)))
 

@@ -16,26 +16,22 @@ from typing import Final
 from attrs import frozen
 
 from realize.by_value import ByValue
-from realize.errors import InternalError, NotFound, NotRegular, RealizeError
+from realize.errors import NotFound, NotRegular, RealizeError
 from realize.fs import names
 from realize.fs.descriptors import release
-from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import BTRFS, NO_LINKS, file_system, fresh_fstat, fresh_stat, link_open_file
 from realize.fs.tree import Inode, Tree, identity_of
-from realize.store.hooks import CommitHooks, Sync
+from realize.store.hooks import CommitHooks
 from realize.store.local.existing import Vouching
-from realize.store.local.group_commit import note_arrivals, sync_directories
 from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.location import RootedLocation
+from realize.store.local.new_names import make_names
 from realize.store.local.partial_marks import MARK, is_ours
-from realize.store.local.small_files import open_anchor
 from realize.store.local.versions import LINK_FLAGS, open_regular, version_of
 from realize.values import HardLink, HardLinked
 
 _UNLINKABLE: Final = NO_LINKS | {errno.EXDEV, errno.EEXIST, errno.ENOENT}
 """Errors of link(2) after which the content can be sent all the same."""
-
-_NOT_TRIED: Final = InternalError("was not made")
 
 
 @frozen(eq=False, repr=False)
@@ -49,39 +45,17 @@ class Linking(ByValue):
 
     def link(self, links: Sequence[HardLink]) -> list[HardLinked | RealizeError]:
         """Make them, in this order, and make them durable; return for each how that went."""
-        # Allocated in advance, so that no link is made and then lost because its answer cannot be appended.
-        answers: list[HardLinked | RealizeError] = [_NOT_TRIED] * len(links)
-        directories: list[tuple[bytes, ...] | None] = [None] * len(links)
         with self.location.tree(private=True) as tree:
-            anchor = open_anchor(tree)
-            try:
-                free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
-                for number, link in enumerate(links):
-                    try:
-                        directory, name = self.location.split(link.path)
-                        with self.vouching.known.linking:
-                            answers[number] = self._link(tree, directory, name, link, free)
-                        if answers[number] is not HardLinked.NOT_LINKED:
-                            directories[number] = directory
-                    except RealizeError as error:
-                        answers[number] = error
-                    except (OSError, MemoryError) as error:
-                        answers[number] = storage_error(error, link.path, Deed.CREATE)
-                changed = {directory for directory in directories if directory is not None}
-                if None in directories:
-                    tree.unmake(tree.made)  # those that stayed empty
-                note_arrivals(tree, changed)
-                # Older btrfs leaves new names of a file out of what an fsync of a directory makes durable.
-                whole = bool(changed) and file_system(tree.root_fd) == BTRFS
-                with self.watch.syncing(Sync.DIRECTORIES):
-                    failed = sync_directories(tree, changed, anchor, whole=whole)
-            finally:
-                if anchor is not None:
-                    anchor.close()
-        return [
-            failed.get(directory, answer) if directory is not None else answer
-            for directory, answer in zip(directories, answers, strict=True)
-        ]
+            free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
+
+            def make(link: HardLink) -> tuple[tuple[bytes, ...] | None, HardLinked]:
+                directory, name = self.location.split(link.path)
+                with self.vouching.known.linking:
+                    answer = self._link(tree, directory, name, link, free)
+                return None if answer is HardLinked.NOT_LINKED else directory, answer
+
+            # Older btrfs leaves new names of a file out of what an fsync of a directory makes durable.
+            return make_names(tree, links, make, lambda: file_system(tree.root_fd) == BTRFS, self.watch)
 
     def _link(
         self, tree: Tree, directory: tuple[bytes, ...], name: bytes, link: HardLink, free: int | None

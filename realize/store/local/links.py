@@ -33,7 +33,6 @@ from realize.errors import (
     BadName,
     Busy,
     Conflict,
-    InternalError,
     LinkRefused,
     NotFound,
     RealizeError,
@@ -53,15 +52,16 @@ from realize.fs.syscalls import (
     rename_noreplace,
 )
 from realize.fs.tree import Inode, Tree, identity_of
-from realize.store.hooks import CommitHooks, Sync
+from realize.store.hooks import CommitHooks
 from realize.store.local.acceptance import Acceptance
 from realize.store.local.backups import set_aside
-from realize.store.local.group_commit import note_arrivals, sync_directories
+from realize.store.local.group_commit import sync_directories
 from realize.store.local.headroom import Headroom, refuse_reserve
 from realize.store.local.location import RootedLocation, refused_as_own
+from realize.store.local.new_names import make_names
 from realize.store.local.partial_marks import NOTE, refuse_ours
 from realize.store.local.permissions import check_put
-from realize.store.local.small_files import FSYNC_MAX_FILES, open_anchor
+from realize.store.local.small_files import FSYNC_MAX_FILES
 from realize.store.local.versions import Clock, representable, settled_in, unchanged, version_of
 from realize.units import display_name
 from realize.values import FoundSymlink, Linked, Links, OnConflict, Preserve, Symlink, coarseness_ns
@@ -74,7 +74,6 @@ _LINK_TRIES: Final = 3
 
 _READ_TRIES: Final = 5
 _NO_TIMES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-_NOT_MADE: Final = InternalError("was not made")
 
 
 @define(eq=False, repr=False)
@@ -181,37 +180,17 @@ class Placing(ByValue):
 
     def put(self, links: Sequence[Symlink]) -> list[Linked | RealizeError]:
         """Make these symlinks durable; return for each how that went."""
-        # Allocated in advance, so that no symlink is made and then lost because its answer cannot be appended.
-        answers: list[Linked | RealizeError] = [_NOT_MADE] * len(links)
-        directories: list[tuple[bytes, ...] | None] = [None] * len(links)
         with self.location.tree(private=any(link.mtime_ns is not None for link in links)) as tree:
-            anchor = open_anchor(tree)
-            try:
-                free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
-                for number, link in enumerate(links):
-                    try:
-                        refuse_reserve(link.path, free, len(link.target))
-                        if free is not None:
-                            free -= len(link.target)
-                        directories[number], answers[number] = self._put(tree, link)
-                    except RealizeError as error:
-                        answers[number] = error
-                    except (OSError, MemoryError) as error:
-                        answers[number] = storage_error(error, link.path, Deed.CREATE)
-                if any(isinstance(answer, RealizeError) for answer in answers):
-                    tree.unmake(tree.made)  # those that stayed empty
-                changed = {directory for directory in directories if directory is not None}
-                note_arrivals(tree, changed)
-                whole = _needs_whole(tree, links)
-                with self.watch.syncing(Sync.DIRECTORIES):
-                    failed = sync_directories(tree, changed, anchor, whole=whole)
-            finally:
-                if anchor is not None:
-                    anchor.close()
-        return [
-            failed.get(directory, answer) if directory is not None else answer
-            for directory, answer in zip(directories, answers, strict=True)
-        ]
+            free = self.headroom.free(tree.root_fd) if self.headroom.reserve else None
+
+            def make(link: Symlink) -> tuple[tuple[bytes, ...] | None, Linked]:
+                nonlocal free
+                refuse_reserve(link.path, free, len(link.target))
+                if free is not None:
+                    free -= len(link.target)
+                return self._put(tree, link)
+
+            return make_names(tree, links, make, lambda: _needs_whole(tree, links), self.watch)
 
     def try_put(self, links: Sequence[Symlink]) -> list[Linked | RealizeError]:
         """Return what would become of these symlinks; touch nothing."""
