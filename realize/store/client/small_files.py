@@ -192,7 +192,11 @@ class RemoteBatches:
 
 def extras_of(attributes: Sequence[Attributes | None]) -> list[Extras | None] | None:
     """Return what else each is to get; None if that is nothing for any of them."""
-    extras = [None if each is None else each.extras for each in attributes]
+    return if_any([None if each is None else each.extras for each in attributes])
+
+
+def if_any(extras: list[Extras | None]) -> list[Extras | None] | None:
+    """Return these, or None if there is nothing among them, which an older peer would not understand."""
     return extras if any(extras) else None
 
 

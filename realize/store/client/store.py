@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from realize.concurrency.shielded import cancellable, shielded
 from realize.errors import ProtocolError, RealizeError, VersionMismatch, ignore_expected
-from realize.store.client.small_files import RemoteBatches, extras_of, listed
+from realize.store.client.small_files import RemoteBatches, extras_of, if_any, listed
 from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
@@ -295,8 +295,7 @@ class RemoteStore:
         """See `IStore`."""
 
         def ask(pack: list[Symlink]) -> Deferred[list[Linked | RealizeError]]:
-            extras = [link.extras for link in pack]
-            given = {"trial": trial or None, "extras": extras if any(extras) else None}
+            given = {"trial": trial or None, "extras": if_any([link.extras for link in pack])}
             arguments = {"handle": self._opened(), "policy": policy, "links": pack, **given}
             asked: Deferred[dict[str, Any]] = self._turns.run(
                 lambda: call_lasting(self._protocol, commands.PutLinks, **arguments)
@@ -388,20 +387,25 @@ class RemoteStore:
 
     def make_directories(self, directories: Sequence[Directory]) -> Deferred[list[RealizeError | None]]:
         """See `IStore`; in order, as with `prune`."""
-        return self._directories(commands.MakeDirectories, "made", directories)
+        return self._in_order(directories, packing.measure_directory, _directories_of, commands.MakeDirectories, "made")
 
     def set_directories(self, directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; in order, as with `prune`."""
-        return self._directories(commands.SetDirectories, "done", directories)
+        return self._in_order(directories, packing.measure_directory, _directories_of, commands.SetDirectories, "done")
 
     @cancellable
-    async def _directories(self, command: type, answer: str, directories: Sequence[Directory]) -> list[Any]:
-        """Ask about all directories in order, one pack after the other."""
+    async def _in_order(
+        self,
+        items: Sequence[T],
+        measure: Callable[[T], int],
+        question: Callable[[list[T]], dict[str, Any]],
+        command: type,
+        answer: str,
+    ) -> list[Any]:
+        """Ask about all items in order, one pack after the other."""
         answers: list[Any] = []
-        for pack in list(packing.fit(directories, packing.measure_directory)) or [[]]:
-            extras = [each.extras for each in pack]
-            asked = self._call(command, patient=True, directories=pack, extras=extras if any(extras) else None)
-            answers += listed(await asked, answer, len(pack))
+        for pack in list(packing.fit(items, measure)) or [[]]:
+            answers += listed(await self._call(command, patient=True, **question(pack)), answer, len(pack))
         return answers
 
     def open_writer(
@@ -446,13 +450,9 @@ class RemoteStore:
 
         return self._packed(removals, packing.measure_named, ask)
 
-    @cancellable
-    async def prune(self, vacant: Sequence[Vacant]) -> list[bool | RealizeError]:
+    def prune(self, vacant: Sequence[Vacant]) -> Deferred[list[bool | RealizeError]]:
         """See `IStore`; packs are sent one after the other, to keep the order."""
-        answers: list[bool | RealizeError] = []
-        for pack in list(packing.fit(vacant, packing.measure_named)) or [[]]:
-            answers += listed(await self._call(commands.Prune, patient=True, vacant=pack), "pruned", len(pack))
-        return answers
+        return self._in_order(vacant, packing.measure_named, lambda pack: {"vacant": pack}, commands.Prune, "pruned")
 
     def in_transit(self) -> list[Travelled]:
         """See `IStore`."""
@@ -596,6 +596,10 @@ class RemoteListing:
 
 def _nothing(_: object) -> None:
     return None
+
+
+def _directories_of(pack: list[Directory]) -> dict[str, Any]:
+    return {"directories": pack, "extras": if_any([each.extras for each in pack])}
 
 
 def _weigh_small(file: SmallFile) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, evolve
 
@@ -13,11 +13,15 @@ from realize.values import (
     USUALLY_PRESERVED,
     Attributes,
     Directory,
+    Expected,
     Preserve,
+    SmallFile,
 )
 
 if TYPE_CHECKING:
     from realize.extras import Extras
+
+_WithAttributes = TypeVar("_WithAttributes", SmallFile, Expected)
 
 
 @define(eq=False, repr=False)
@@ -40,12 +44,13 @@ class Acceptance(ByValue):
             return asked
         return evolve(asked, extras=self.extras(asked.extras, path), mode=self._mode(asked.mode, asked.extras))
 
-    def try_attributes(self, asked: Attributes | None, path: bytes) -> Attributes | NotKept | None:
-        """The same; the error is returned."""
+    def of(self, asked: _WithAttributes) -> _WithAttributes | NotKept:
+        """Return a file with what is accepted of its attributes, or the error."""
         try:
-            return self.attributes(asked, path)
+            accepted = self.attributes(asked.attributes, asked.path)
         except NotKept as error:
             return error
+        return asked if accepted is asked.attributes else evolve(asked, attributes=accepted)
 
     def directory(self, asked: Directory, *, strict: bool) -> Directory | NotKept:
         """Return a directory with what is accepted for it; if ``strict``, the error for anything else."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import evolve
@@ -85,6 +85,8 @@ MAX_SHORT_JOB_COMPONENTS: Final = 2048
 """Components of the names in one short job: each costs a system call, and one that is made costs more."""
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 _Named = TypeVar("_Named", Directory, HardLink, Removal, Sized, SmallFile, Symlink, Vacant)
 
 
@@ -314,14 +316,8 @@ class LocalStore:
 
     async def _put_with_extras(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         """Write those files of which the directory accepts what they are to be given."""
-        accepted = [self._acceptance.try_attributes(file.attributes, file.path) for file in files]
-        fit = [
-            evolve(file, attributes=each)
-            for file, each in zip(files, accepted, strict=True)
-            if not isinstance(each, RealizeError)
-        ]
-        outcomes = iter(await self._put_small(fit, policy))
-        return [each if isinstance(each, RealizeError) else next(outcomes) for each in accepted]
+        accepted = [self._acceptance.of(file) for file in files]
+        return _beside(accepted, await self._put_small(_fit(accepted), policy))
 
     async def _put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
         waiting = self._headroom.wait()
@@ -373,7 +369,7 @@ class LocalStore:
                 batch.release()
         finally:
             self._committer.slots.release(len(files))
-        answers = [item if isinstance(item, RealizeError) else next(outcomes) for item in batch.items]
+        answers = _beside(batch.items, outcomes)
         if self._known.noting:
             for file, answer in zip(files, answers, strict=True):
                 if isinstance(answer, Stored):
@@ -463,19 +459,13 @@ class LocalStore:
     @shielded
     async def settle(self, expected: Sequence[Expected]) -> list[bool | RealizeError]:
         """See `IStore`."""
-        accepted = [self._acceptance.try_attributes(each.attributes, each.path) for each in expected]
-        fit = [
-            each if each.attributes is its else evolve(each, attributes=its)
-            for each, its in zip(expected, accepted, strict=True)
-            if not isinstance(its, RealizeError)
-        ]
+        accepted = [self._acceptance.of(each) for each in expected]
         answers: list[bool | RealizeError] = []
-        for some in _slices(fit):
+        for some in _slices(_fit(accepted)):
             self._check_open()
             answers += await self._run_in_thread(settle_batch, self._location, some, self._vouching, self._origin)
             self._stamps.note()
-        settled = iter(answers)
-        return [its if isinstance(its, RealizeError) else next(settled) for its in accepted]
+        return _beside(accepted, answers)
 
     @shielded
     async def match_final(
@@ -519,17 +509,16 @@ class LocalStore:
     async def make_directories(self, directories: Sequence[Directory]) -> list[RealizeError | None]:
         """See `IStore`."""
         self._refuse_within_backups()
-        given = [self._acceptance.directory(each, strict=False) for each in directories]
-        fit = [each for each in given if isinstance(each, Directory)]
+        fit = _fit([self._acceptance.directory(each, strict=False) for each in directories])
         return await self._in_parts(make_directories, fit, self._footprint, not self._changes_all)
 
     @shielded
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """See `IStore`."""
         given = [self._acceptance.directory(each, strict=True) for each in directories]
-        fit = [each for each in given if isinstance(each, Directory)]
-        answers = iter(await self._in_parts(set_directories, fit, self._footprint, not self._changes_all))
-        return [next(answers) if isinstance(each, Directory) else each for each in given]
+        return _beside(
+            given, await self._in_parts(set_directories, _fit(given), self._footprint, not self._changes_all)
+        )
 
     def open_writer(
         self,
@@ -702,6 +691,19 @@ def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
         if depth >= MAX_SHORT_JOB_COMPONENTS or number == len(items):
             yield items[first:number]
             first, depth = number, 0
+
+
+def _fit(items: Sequence[_Item | RealizeError]) -> list[_Item]:
+    """Return the items in whose place there is no error."""
+    return [each for each in items if not isinstance(each, RealizeError)]
+
+
+def _beside(
+    items: Sequence[object | RealizeError], answers: Iterable[_Answer | RealizeError]
+) -> list[_Answer | RealizeError]:
+    """Return the errors among the items, and between them the ``answers`` about all others, in order."""
+    found = iter(answers)
+    return [each if isinstance(each, RealizeError) else next(found) for each in items]
 
 
 def _slices(expected: Sequence[Expected]) -> Iterator[Sequence[Expected]]:
