@@ -84,6 +84,10 @@ class Selection(ByValue):
         """Whether a file of that size in bytes is neither too small nor too large."""
         return size >= self.min_size and (self.max_size is None or size <= self.max_size)
 
+    def accepts_file(self, path: bytes, size: int) -> bool:
+        """Whether its path and its size leave this file in; its age may not yet."""
+        return self.accepts_path(path) and self.accepts_size(size)
+
     def holds_back(self, mtime_ns: int, now_ns: int) -> bool:
         """Whether the minimum age excludes the file because its time lies in the future by more than clocks differ."""
         return bool(self.min_age_ns) and mtime_ns - now_ns > MAX_CLOCK_LAG_NS

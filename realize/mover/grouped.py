@@ -73,7 +73,7 @@ class GroupedListing:
             records: list[bytes] = []
             for entry in page:
                 self._records.listed(entry)
-                if entry.identity and self._is_meant(entry):
+                if entry.identity and self._selection.accepts_file(entry.path, entry.size):
                     self._listed += 1
                     records.append(self._records.of(entry, _key(entry.identity, self._listed)))
             if records:
@@ -132,9 +132,6 @@ class GroupedListing:
             self._busy = False
             if self._closed and self._sorting is not None:
                 self._sorting.close()
-
-    def _is_meant(self, entry: Entry) -> bool:
-        return self._selection.accepts_path(entry.path) and self._selection.accepts_size(entry.size)
 
     def close(self) -> None:
         """See `IListing`; what `linked` has yet to return is kept."""

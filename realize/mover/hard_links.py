@@ -69,11 +69,17 @@ class LinkedFile:
     def is_taken(self, candidate: Candidate) -> bool:
         """Whether a name cannot become a link to the anchor, since something else had it there, or it is apart."""
         existing = candidate.existing
-        if candidate.entry.path in self.apart:
-            return True
-        if existing.obstacle:
+        if existing.obstacle or candidate.entry.path in self.apart:
             return True
         return existing.final_size is not None and existing.identity != self.anchor_seen
+
+    def take(self, *, taken: bool) -> list[Candidate]:
+        """Take out of ``left``, and return, the names that are taken, or those that are not."""
+        parted: dict[bool, list[Candidate]] = {True: [], False: []}
+        for each in self.left:
+            parted[self.is_taken(each)].append(each)
+        self.left = parted[not taken]
+        return parted[taken]
 
 
 _Wanted: TypeAlias = tuple[LinkedFile, NameThere, Candidate]
@@ -143,13 +149,10 @@ class LinkedBatch:
                 firsts += file.left
                 file.left = []
                 continue
-            if file.anchor is None:
-                if file.left:
-                    firsts.append(file.left.pop(0))
-                continue
-            taken = [each for each in file.left if file.is_taken(each)]
-            file.left = [each for each in file.left if not file.is_taken(each)]
-            firsts += taken
+            if file.anchor is not None:
+                firsts += file.take(taken=True)
+            elif file.left:
+                firsts.append(file.left.pop(0))
         return firsts
 
     async def _contents(self, candidates: Sequence[Candidate]) -> None:
@@ -172,8 +175,7 @@ class LinkedBatch:
         wanted: list[_Wanted] = []
         for file in self.files:
             if file.anchor is not None:
-                wanted += [(file, file.anchor, each) for each in file.left if not file.is_taken(each)]
-                file.left = [each for each in file.left if file.is_taken(each)]
+                wanted += [(file, file.anchor, each) for each in file.take(taken=False)]
         wanted = await self._still_one_file(wanted)
         fruitless = {id(file): file for file, _, _ in wanted}
         for first in range(0, len(wanted), MAX_CALL_NAMES):
@@ -197,7 +199,7 @@ class LinkedBatch:
                     linked = Finished(link.path, size, 0, _HOW_MADE[answer], digest, removed=False, linked_to=link.to)
                     file.there.append(NameThere(candidate.entry, linked, anchor.version))
                     arrived.append(linked)
-            await self.work.arrived([_recorded(each) for each in arrived])
+            await self.work.arrived([Arrived.of(each) for each in arrived])
         for file in fruitless.values():
             file.fruitless += 1
 
@@ -259,25 +261,13 @@ class LinkedBatch:
                     gone.append(each.finished)
                 else:
                     self.refused(self.work, each.entry, SideError(End.SOURCE, refused))
-            self.work.removed([_recorded(each) for each in gone])
+            self.work.removed([Arrived.of(each) for each in gone])
             for finished in gone:
                 self.work.emit(evolve(finished, removed=True))
 
 
 def _link_to(anchor: Finished, path: bytes) -> HardLink:
     return HardLink(path, anchor.stored_as or anchor.path, anchor.digest)
-
-
-def _recorded(finished: Finished) -> Arrived:
-    return Arrived(
-        finished.path,
-        finished.size,
-        finished.digest,
-        finished.how,
-        finished.stored_as,
-        backup=finished.backup,
-        linked_to=finished.linked_to,
-    )
 
 
 def linked_files(decided: Mapping[bytes, Candidate], files: Sequence[Sequence[Entry]]) -> list[LinkedFile]:

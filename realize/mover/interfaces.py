@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from realize.by_value import ByValue
-from realize.mover.events import Event, How
+from realize.mover.events import Event, Finished, How
 from realize.store.interfaces import IListing
 from realize.values import frozen
 
@@ -33,6 +33,20 @@ class Arrived(ByValue):
     target: bytes | None = None
     backup: bytes = b""
     linked_to: bytes = b""
+
+    @classmethod
+    def of(cls, finished: Finished) -> Arrived:
+        """What is recorded of something that ended at the destination."""
+        return cls(
+            finished.path,
+            finished.size,
+            finished.digest,
+            finished.how,
+            finished.stored_as,
+            finished.target,
+            finished.backup,
+            finished.linked_to,
+        )
 
 
 class IManifest(Interface):

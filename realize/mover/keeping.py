@@ -119,14 +119,12 @@ class Keeping:
 
         return await self.insisting(paths, lambda path: path, ask)
 
-    @staticmethod
-    def matching(path: bytes, version: Version, found: FoundExtras | RealizeError) -> Extras | RealizeError:
-        """What was found, if it is of the same version of a file as its content."""
-        if isinstance(found, RealizeError):
-            return found
-        if found.version != version:
-            return SourceChanged(f"{display_name(path)}: changed while it was read")
-        return found.extras
+    async def of_versions(
+        self, store: IStore, paths: Sequence[bytes], versions: Sequence[Version]
+    ) -> list[Extras | RealizeError]:
+        """Read what is carried over of files whose content was read: of the same versions, or why it is not."""
+        found = await self.read(store, paths) if paths else []
+        return list(map(_matching, paths, versions, found))
 
     async def complete(
         self, store: IStore, answers: Sequence[Fetched | RealizeError]
@@ -135,14 +133,15 @@ class Keeping:
         if not self.wanted:
             return answers
         fetched = [each for each in answers if not isinstance(each, RealizeError)]
-        found = iter(await self.read(store, [each.file.path for each in fetched]) if fetched else ())
+        paths, versions = [each.file.path for each in fetched], [each.version for each in fetched]
+        found = iter(await self.of_versions(store, paths, versions))
         room = MAX_BATCH_EXTRAS_BYTES
         completed: list[Fetched | RealizeError] = []
         for each in answers:
             if isinstance(each, RealizeError):
                 completed.append(each)
                 continue
-            extras = self.matching(each.file.path, each.version, next(found))
+            extras = next(found)
             if isinstance(extras, RealizeError):
                 completed.append(extras)
                 continue
@@ -190,6 +189,15 @@ class Keeping:
                 extras = Extras() if answer is None else answer.extras
                 completed.append(evolve(each, extras=self.current(extras)))
         return completed
+
+
+def _matching(path: bytes, version: Version, found: FoundExtras | RealizeError) -> Extras | RealizeError:
+    """What was found, if it is of the same version of a file as its content."""
+    if isinstance(found, RealizeError):
+        return found
+    if found.version != version:
+        return SourceChanged(f"{display_name(path)}: changed while it was read")
+    return found.extras
 
 
 def keeping_of(options: TransferOptions, emit: Observer) -> Keeping | None:

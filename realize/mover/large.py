@@ -85,8 +85,7 @@ async def _attributes(work: Work, path: bytes, reader: IReader) -> Attributes | 
         return reader.attributes
     if not keeping.wanted:
         return keeping.of(reader.attributes)
-    [found] = await keeping.read(work.source, [path])
-    extras = keeping.matching(path, reader.version, found)
+    [extras] = await keeping.of_versions(work.source, [path], [reader.version])
     if isinstance(extras, RealizeError):
         raise SideError(End.SOURCE, extras)
     return keeping.of(reader.attributes, extras)

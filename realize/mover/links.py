@@ -6,7 +6,7 @@ What a directory takes, and gives away, the two stores decide; a symlink that on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
@@ -19,10 +19,6 @@ from realize.mover.plan import Action
 from realize.mover.work import SideError, StoreFailed, Work, whole
 from realize.units import display_name
 from realize.values import Entry, FoundSymlink, Linked, Preserve, Removal, Symlink, Use
-
-if TYPE_CHECKING:
-    from realize.extras import Extras
-    from realize.mover.keeping import Keeping
 
 MAX_BATCH_LINKS: Final = 256
 """Symlinks in one batch at most: as many as one command of the protocol takes."""
@@ -125,22 +121,16 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
             else:
                 found.append(answer)
         keeping = self.work.keeping
-        if keeping is None or Preserve.OWNER not in keeping.wanted or not found:
+        if keeping is None or Preserve.OWNER not in keeping.wanted:
             return found
+        paths, versions = [each.link.path for each in found], [each.version for each in found]
         owned: list[FoundSymlink] = []
-        for each, extras in zip(found, await self._extras(keeping, found), strict=True):
+        for each, extras in zip(found, await keeping.of_versions(self.work.source, paths, versions), strict=True):
             if isinstance(extras, RealizeError):
                 self.outcomes[each.link.path] = SideError(End.SOURCE, extras)
             else:
                 owned.append(evolve(each, link=evolve(each.link, extras=extras)))
         return owned
-
-    async def _extras(self, keeping: Keeping, found: Sequence[FoundSymlink]) -> list[Extras | RealizeError]:
-        """The owners of symlinks."""
-        answers = await keeping.read(self.work.source, [each.link.path for each in found])
-        return [
-            keeping.matching(each.link.path, each.version, answer) for each, answer in zip(found, answers, strict=True)
-        ]
 
     async def put(self, found: Sequence[FoundSymlink]) -> None:
         """Make the symlinks at the destination."""

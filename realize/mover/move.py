@@ -66,12 +66,10 @@ from realize.values import (
 )
 
 if TYPE_CHECKING:
+    # Loaded only by a run that keeps more than permission bits and times.
     from realize.extras import Extras
-    from realize.mover.keeping import Keeping
-
-if TYPE_CHECKING:
-    # Loaded only by a run that keeps hard links.
     from realize.mover.grouped import GroupedListing
+    from realize.mover.keeping import Keeping
 
 PAGES_AHEAD: Final = 16
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
@@ -186,9 +184,9 @@ class Move:
                 await self._retry_queued()
             await self._set_directories(ended=True)
             # A directory has the only copy of what could not be kept of it.
-            prunes = self.work.options.prune_age_ns is not None and not self._incomplete
-            if prunes and self.where.kind is WhereKind.DIRECTORY:
-                await self._prune_all(self.work.options.prune_age_ns or 0)
+            prune_age_ns = None if self._incomplete else self.work.options.prune_age_ns
+            if prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
+                await self._prune_all(prune_age_ns)
         except Exception:
             await self._jobs.cancelled()
             raise

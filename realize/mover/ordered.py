@@ -77,7 +77,7 @@ class OrderedListing:
         records = []
         for entry in page:
             self._records.listed(entry)
-            if entry.kind is Kind.FILE and self._is_meant(entry):
+            if entry.kind is Kind.FILE and self._selection.accepts_file(entry.path, entry.size):
                 records.append(self._records.of(entry, _KEY.pack(_key(entry, self._order))))
         if records:
             await self._sorting.add(records)
@@ -89,9 +89,6 @@ class OrderedListing:
         for record in records:
             page |= {entry.path: entry for entry in entries_of(record, _KEY.size)}
         return list(page.values())
-
-    def _is_meant(self, entry: Entry) -> bool:
-        return self._selection.accepts_path(entry.path) and self._selection.accepts_size(entry.size)
 
     def close(self) -> None:
         """See `IListing`."""

@@ -395,17 +395,7 @@ class Run:
         for finished in compress(unsure, gone):
             self.observer(Found(1, finished.size))
             if self.manifest is not None:
-                arrived = Arrived(
-                    finished.path,
-                    finished.size,
-                    finished.digest,
-                    finished.how,
-                    finished.stored_as,
-                    finished.target,
-                    finished.backup,
-                    finished.linked_to,
-                )
-                self.manifest.removed(self.sources[number].name, [arrived])
+                self.manifest.removed(self.sources[number].name, [Arrived.of(finished)])
             self.observer(finished)
         unsure.clear()
 
