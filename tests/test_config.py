@@ -288,6 +288,7 @@ def test_paths(folder, monkeypatch):
         ("dirs.inbox.links = true", "dirs.inbox.links: expected one of none, inside, any, not a boolean"),
         ('dirs.inbox.accept = "owner"', "dirs.inbox.accept: expected an array of owner, acl, xattr"),
         ('dirs.inbox.accept = ["owner", "mode"]', "dirs.inbox.accept[1]: expected one of owner, acl, xattr"),
+        ('dirs.inbox.accept = [["owner"]]', "dirs.inbox.accept[0]: expected one of owner, acl, xattr"),
         ('moves.a.preserve = "owner"', "moves.a.preserve: expected true, false, or an array of mode, times, owner"),
         ('moves.a.preserve = ["owner", "odd"]', "moves.a.preserve[1]: 'odd': expected some of mode, times, owner"),
         (

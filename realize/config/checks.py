@@ -326,17 +326,13 @@ def as_preserve(value: object) -> frozenset[Preserve]:
     # Only some configurations have such a list.
     from realize.preserving import NAMES, preserved
 
-    if not isinstance(value, list | tuple):
-        raise unexpected(f"true, false, or an array of {', '.join(NAMES)}", value)
-    problems: list[Problem] = []
-    for index, item in enumerate(value):
-        try:
-            preserved([as_string(item)])
-        except RealizeError as error:
-            problems.append(((index,), str(error)))
-    if problems:
-        raise SeveralProblems(problems)
-    return preserved(value) if value else frozenset()
+    def convert(item: object) -> str:
+        name = as_string(item)
+        preserved([name])
+        return name
+
+    names = each_of(value, f"true, false, or an array of {', '.join(NAMES)}", convert)
+    return preserved(names) if names else frozenset()
 
 
 def check_preserve(value: object) -> None:
@@ -348,14 +344,13 @@ def check_preserve(value: object) -> None:
 def as_accept(value: object) -> frozenset[Preserve]:
     """What peers may set beside permission bits and times, from an array of names."""
     known = {each.value: each for each in Preserve if each in EXTRAS}
-    if not isinstance(value, list | tuple):
-        raise unexpected(f"an array of {', '.join(known)}", value)
-    problems: list[Problem] = [
-        ((index,), f"expected one of {', '.join(known)}") for index, name in enumerate(value) if name not in known
-    ]
-    if problems:
-        raise SeveralProblems(problems)
-    return frozenset(known[name] for name in value)
+
+    def convert(item: object) -> Preserve:
+        if not isinstance(item, str) or item not in known:
+            raise UsageError(f"expected one of {', '.join(known)}")
+        return known[item]
+
+    return frozenset(each_of(value, f"an array of {', '.join(known)}", convert))
 
 
 def check_accept(value: object) -> None:

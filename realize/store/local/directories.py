@@ -181,7 +181,7 @@ def _try_to_give(fd: int, directory: Directory, extras: Extras) -> int:
     except NotKept:
         from realize.fs.acls import most_without
 
-        return most_without(extras.acl) if extras.acl else _PERMISSIONS
+        return most_without(extras.acl or b"")
 
 
 def _set(fd: int, directory: Directory) -> None:

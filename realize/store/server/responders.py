@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from realize.extras import Extras
 
 _T = TypeVar("_T")
+_Extended = TypeVar("_Extended", Directory, Symlink)
 
 _log = TwistedLogger()
 
@@ -441,9 +442,7 @@ class DirectoryResponders(amp.CommandLocator):
     ) -> dict[str, Any]:
         opened = self._directory(handle, *PUT)
         if extras is not None:
-            if len(extras) != len(links):
-                raise ProtocolError(f"{len(extras)} owners for {len(links)} symlinks")
-            links = [evolve(link, extras=each) for link, each in zip(links, extras, strict=True)]
+            links = _each_with(links, extras, f"{len(extras)} owners for {len(links)} symlinks")
         put = await opened.store.put_links(links, opened.rights.policy(policy), trial=bool(trial))
         outcomes: list[Linked | RealizeError] = [opened.rights.said(outcome) for outcome in put]
         if trial:
@@ -810,9 +809,14 @@ def _directories_with_extras(
     """The same for directories."""
     if extras is None:
         return directories
-    if len(directories) != len(extras):
-        raise ProtocolError(f"{len(extras)} further attributes for {len(directories)} directories")
-    return [evolve(each, extras=more) for each, more in zip(directories, extras, strict=True)]
+    return _each_with(directories, extras, f"{len(extras)} further attributes for {len(directories)} directories")
+
+
+def _each_with(items: Sequence[_Extended], extras: Sequence[Extras | None], mismatch: str) -> list[_Extended]:
+    """Return the items, each with its extras; raises `ProtocolError` if there are more of one than of the other."""
+    if len(items) != len(extras):
+        raise ProtocolError(mismatch)
+    return [evolve(each, extras=more) for each, more in zip(items, extras, strict=True)]
 
 
 def _fetched_head(fetched: Fetched) -> FetchedHead:
