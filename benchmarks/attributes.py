@@ -17,14 +17,14 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Final
 
-from benchmarks.links import Run, rsync_daemon
 from benchmarks.machine import print_machine
-from benchmarks.procfs import cpu_seconds, run_watched
 from benchmarks.tables import mebibytes, table
-from tests.processes import ENVIRONMENT, Site
+from benchmarks.tree_moves import Run, move_by_realize, move_by_rsync
 
 FILE_BYTES = 4096
 FILES_PER_DIRECTORY = 100
@@ -61,41 +61,11 @@ def stage(folder: Path, files: int) -> None:
             os.chown(path, user, user)
 
 
-def by_realize(folder: Path, *options: str, local: bool) -> Run:
-    """Move a tree with Realize."""
-    site, source = Site(folder), folder / "source"
-    config = folder / "realized.toml"
-    config.write_text(config.read_text().replace("[dirs.inbox]", '[dirs.inbox]\naccept = ["owner", "acl", "xattr"]'))
-    environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(folder / "realize.toml")}
-    if local:
-        return Run(
-            run_watched(site.command("--quiet", *options, str(source), str(folder / "target")), environment), 0.0
-        )
-    site.start()
-    assert site.daemon is not None
-    try:
-        before = cpu_seconds(site.daemon.pid)
-        ran = run_watched(site.command("--quiet", *options, str(source), "hostb::inbox"), environment)
-        return Run(ran, cpu_seconds(site.daemon.pid) - before)
-    finally:
-        site.stop()
-
-
-def by_rsync(folder: Path, *, local: bool) -> Run:
-    """Move a tree with rsync."""
-    source, target = folder / "source", folder / "target"
-    target.mkdir()
-    command = ["rsync", "-aAX", "--remove-source-files", f"{source}/"]
-    if local:
-        return Run(run_watched([*command, f"{target}/"], dict(os.environ)), 0.0)
-    with rsync_daemon(folder, target) as port:
-        return Run(run_watched([*command, f"rsync://127.0.0.1:{port}/inbox/"], dict(os.environ)), 0.0)
-
-
+ACCEPTED: Final = ("owner", "acl", "xattr")
 TOOLS: dict[str, Callable[..., Run]] = {
-    "realize": by_realize,
-    f"realize {PRESERVE}": lambda folder, **how: by_realize(folder, PRESERVE, **how),
-    "rsync -aAX": by_rsync,
+    "realize": partial(move_by_realize, options=(), accept=ACCEPTED),
+    f"realize {PRESERVE}": partial(move_by_realize, options=(PRESERVE,), accept=ACCEPTED),
+    "rsync -aAX": partial(move_by_rsync, options=("-aAX",)),
 }
 
 

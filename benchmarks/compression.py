@@ -26,10 +26,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -40,9 +38,9 @@ from attrs import evolve
 
 from benchmarks.distant_link import distant
 from benchmarks.machine import print_machine
-from benchmarks.ports import free_port
 from benchmarks.procfs import Ran, cpu_seconds, run_watched
 from benchmarks.tables import table
+from benchmarks.tree_moves import rsync_daemon
 from tests.processes import ENVIRONMENT, Site
 
 WORKLOADS = ("log", "logs", "film", "pictures")
@@ -111,22 +109,14 @@ def realize(folder: Path, workload: str, line: str, size: int, *options: str, at
 def rsync(folder: Path, workload: str, line: str, size: int, *options: str) -> Ran:
     """Push by rsync to its daemon."""
     fill(folder / "here", workload, size)
-    (folder / "inbox").mkdir()
-    config = folder / "rsyncd.conf"
-    owner = f"uid = {os.getuid()}\ngid = {os.getgid()}\n"
-    config.write_text(f"use chroot = no\n{owner}[inbox]\npath = {folder / 'inbox'}\nread only = no\n")
-    own = free_port()
-    with subprocess.Popen(["rsync", "--daemon", "--no-detach", f"--port={own}", f"--config={config}"]) as daemon:
-        try:
-            time.sleep(0.5)
-            with path_to(own, line) as port:
-                limit = ("--bwlimit=1m",) if line == "limit" else ()
-                target = f"rsync://127.0.0.1:{port}/inbox/"
-                return run_watched(
-                    ["rsync", "--archive", "--remove-source-files", *limit, *options, f"{folder / 'here'}/", target]
-                )
-        finally:
-            daemon.terminate()
+    inbox = folder / "inbox"
+    inbox.mkdir()
+    with rsync_daemon(folder, inbox) as own, path_to(own, line) as port:
+        limit = ("--bwlimit=1m",) if line == "limit" else ()
+        target = f"rsync://127.0.0.1:{port}/inbox/"
+        return run_watched(
+            ["rsync", "--archive", "--remove-source-files", *limit, *options, f"{folder / 'here'}/", target]
+        )
 
 
 @contextlib.contextmanager

@@ -17,20 +17,16 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 from attrs import frozen
 
 from benchmarks.machine import print_machine
-from benchmarks.ports import free_port, wait_until_listening
-from benchmarks.procfs import Ran, cpu_seconds, run_watched
 from benchmarks.tables import mebibytes, table
-from tests.processes import ENVIRONMENT, Site
+from benchmarks.tree_moves import Run, move_by_realize, move_by_rsync
 
 
 @frozen
@@ -66,62 +62,16 @@ class Tree:
                 os.link(folder / f"d{first % self.directories:04}" / f"l{first:07}", path)
 
 
-@frozen
-class Run:
-    """One run, and the CPU seconds of the daemon."""
-
-    ran: Ran
-    daemon_cpu: float
-
-
 def by_realize(folder: Path, tree: Tree, *, local: bool) -> Run:
     """Move a tree with Realize."""
-    site = Site(folder)
-    source = folder / "source"
-    tree.stage(source)
-    environment = {**ENVIRONMENT, "REALIZE_CONFIG": str(folder / "realize.toml")}
-    if local:
-        return Run(
-            run_watched(site.command("--quiet", *tree.options, str(source), str(folder / "target")), environment), 0.0
-        )
-    site.start()
-    assert site.daemon is not None
-    try:
-        before = cpu_seconds(site.daemon.pid)
-        ran = run_watched(site.command("--quiet", *tree.options, str(source), "hostb::inbox"), environment)
-        return Run(ran, cpu_seconds(site.daemon.pid) - before)
-    finally:
-        site.stop()
+    tree.stage(folder / "source")
+    return move_by_realize(folder, tree.options, local=local)
 
 
 def by_rsync(folder: Path, tree: Tree, *, local: bool) -> Run:
     """Move a tree with rsync."""
-    source, target = folder / "source", folder / "target"
-    target.mkdir()
-    tree.stage(source)
-    command = ["rsync", "-rltH" if tree.hard else "-rlt", "--remove-source-files", f"{source}/"]
-    if local:
-        return Run(run_watched([*command, f"{target}/"], dict(os.environ)), 0.0)
-    with rsync_daemon(folder, target) as port:
-        return Run(run_watched([*command, f"rsync://127.0.0.1:{port}/inbox/"], dict(os.environ)), 0.0)
-
-
-@contextmanager
-def rsync_daemon(folder: Path, target: Path) -> Iterator[int]:
-    """The port of a daemon of rsync that serves ``target`` as ``inbox``."""
-    config, port = folder / "rsyncd.conf", free_port()
-    config.write_text(
-        f"use chroot = no\nmunge symlinks = no\nuid = {os.geteuid()}\ngid = {os.getegid()}\n"
-        f"socket options = TCP_NODELAY\n[inbox]\npath = {target}\nread only = no\n"
-    )
-    at = ("--address=127.0.0.1", f"--port={port}")
-    daemon = subprocess.Popen(["rsync", "--daemon", "--no-detach", *at, f"--config={config}"])
-    try:
-        wait_until_listening(port)
-        yield port
-    finally:
-        daemon.terminate()
-        daemon.wait()
+    tree.stage(folder / "source")
+    return move_by_rsync(folder, ["-rltH" if tree.hard else "-rlt"], local=local)
 
 
 TOOLS: dict[str, Callable[..., Run]] = {"realize": by_realize, "rsync": by_rsync}

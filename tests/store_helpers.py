@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 from blake3 import blake3
+from twisted.internet.defer import fail
 
 from realize.errors import (
+    ConnectionFailed,
     RealizeError,
+    Unanswered,
 )
 from realize.fs import names
 from realize.store.interfaces import IListing, IReader
@@ -115,3 +118,22 @@ async def failure(waiting: Awaitable[_T]) -> BaseException:
     except RealizeError as error:
         return error
     raise AssertionError(f"it should have failed, but answered {result!r}")
+
+
+def lose_connection_at(store, step: str, *, done: bool) -> None:
+    """Let the first call of that method of a store about something fail, as a lost connection does.
+
+    With ``done``, the call has done its work all the same.
+    """
+    real = getattr(store, step)
+
+    def breaks(items, *arguments, **options):
+        if not items:
+            return real(items, *arguments, **options)
+        setattr(store, step, real)
+        if done:
+            real(items, *arguments, **options)
+        cause = ConnectionFailed("lost")
+        return fail(cause if step.startswith("read_") else Unanswered(str(cause)))
+
+    setattr(store, step, breaks)

@@ -7,9 +7,9 @@ import json
 import os
 
 import pytest
-from twisted.internet.defer import fail, succeed
+from twisted.internet.defer import succeed
 
-from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, Unanswered
+from realize.errors import BadName, Busy, ConnectionFailed, NoSpace
 from realize.fs.names import partial_name, partial_names
 from realize.mover import directories, grouped
 from realize.mover.events import Finished, How, NoHardLinks, Planned
@@ -24,7 +24,7 @@ from realize.values import Attributes, Expected, HardLink, HardLinked, OnConflic
 from tests.local_stores import at_once, behind, opened, put, root
 from tests.memory_store import MemoryStore
 from tests.processes import Site
-from tests.store_helpers import digest
+from tests.store_helpers import digest, lose_connection_at
 from tests.test_move_links import Trial
 
 __all__ = ["behind", "root"]
@@ -344,18 +344,7 @@ def test_whatever_breaks_the_links_stay(step, done, anew):
     """When a connection is lost at any step, no name is gone whose file is not whole there; the rest follows."""
     source, destination = several(A, B), MemoryStore()
     store = source if step in {"read_small", "remove"} else destination
-    real = getattr(store, step)
-
-    def breaks(items, *arguments, **options):
-        if not items:
-            return real(items, *arguments, **options)
-        setattr(store, step, real)
-        if done:
-            real(items, *arguments, **options)
-        cause = ConnectionFailed("lost")
-        return fail(cause if step == "read_small" else Unanswered(str(cause)))
-
-    setattr(store, step, breaks)
+    lose_connection_at(store, step, done=done)
     trial = HardTrial(source, destination)
     assert isinstance(trial.error, ConnectionFailed)
     assert step == "remove" or [A, B] == groups(source)

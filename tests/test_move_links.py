@@ -17,7 +17,6 @@ from realize.errors import (
     NoSpace,
     SourceChanged,
     StorageError,
-    Unanswered,
     UsageError,
 )
 from realize.mover.events import End, Failed, Finished, Found, How, Left, NoRoom, Planned, Postponed, Unknown
@@ -29,6 +28,7 @@ from realize.mover.stop_flag import StopFlag
 from realize.values import Links, OnConflict
 from tests.memory_store import MemoryStore
 from tests.processes import Site
+from tests.store_helpers import lose_connection_at
 
 CREATED, REPLACED, THERE, SKIPPED, GONE = How.CREATED, How.REPLACED, How.ALREADY_THERE, How.SKIPPED, How.GONE
 
@@ -310,18 +310,7 @@ def test_a_connection_that_breaks_at_any_step(step, done):
     """The run goes on where it was: nothing is lost, and each symlink counts once."""
     source, destination = with_links(l="f", m="g"), MemoryStore()
     store = destination if step == "put_links" else source
-    real = getattr(store, step)
-
-    def breaks(items, *arguments, **options):
-        if not items:
-            return real(items, *arguments, **options)
-        setattr(store, step, real)
-        if done:
-            real(items, *arguments, **options)
-        cause = ConnectionFailed("lost")
-        return fail(cause if step == "read_links" else Unanswered(str(cause)))
-
-    setattr(store, step, breaks)
+    lose_connection_at(store, step, done=done)
     trial = Trial(source, destination)
     assert isinstance(trial.error, ConnectionFailed)
     unknown = {each.path: each.how for each in trial.of(Unknown)}
