@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pkgutil import walk_packages
 
@@ -132,19 +133,21 @@ def serve(number: int) -> Callable[[], object]:
             request, streams, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 3)
             if not request:
                 os._exit(0)
-            if (pid := _copied()) == 0:
+            kind, args, *given = json.loads(request)
+            if (pid := _copied(partial(_settle, streams, *given))) == 0:
                 break
             for each in streams:
                 os.close(each)
             requests.send(b"%d" % pid)
-    kind, args, where, env, ignored = json.loads(request)
-    _settle(streams, where, env, ignored)
     sys.argv = [main.__file__ if kind == "command" else "-c", *args]
     return main.main if kind == "command" else twistd.run
 
 
-def _copied() -> int:
-    """Like fork(), but the copy is a child of whoever takes orphans."""
+def _copied(become: Callable[[], object]) -> int:
+    """Like fork(), but the copy is a child of whoever takes orphans, and `become` has run in it before its id is known.
+
+    So nobody sees it half way, as nobody sees what `Popen` starts before `exec`.
+    """
     come, go = os.pipe()
     between = os.fork()
     if between == 0:
@@ -152,10 +155,12 @@ def _copied() -> int:
         if pid:
             os.write(go, b"%d" % pid)
             os._exit(0)
-    os.close(go)
     if between == 0:
         os.close(come)
+        become()
+        os.close(go)
         return 0
+    os.close(go)
     os.waitpid(between, 0)
     with open(come, "rb") as told:
         return int(told.read())
