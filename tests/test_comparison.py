@@ -9,13 +9,14 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from attrs import evolve
 
 from benchmarks import compare, page
 from benchmarks.comparison.catalogue import OURS, TOOLS, tools_for
 from benchmarks.comparison.keeper import Kept
 from benchmarks.comparison.plot import plot
 from benchmarks.comparison.programs import PACKAGES, missing, version_in
-from benchmarks.comparison.report import lines, remarks, time_table
+from benchmarks.comparison.report import lines, machine_text, remarks, time_table
 from benchmarks.comparison.results import Case, Results, Run, Session, line, middle, ratio, read, write
 from benchmarks.comparison.tool import ALL
 from benchmarks.comparison.verification import faults
@@ -134,6 +135,19 @@ def test_the_page_shows_no_time_of_a_tool_that_went_wrong():
     stopped = [run(OURS, 1), run("lftp", 240, code=None, faults=["took too long"])]
 
     assert "| lftp over sftp | more than 240 s |" in time_table(Results([SESSION], stopped), [CASE], guarantees=False)
+
+
+def test_the_page_names_a_machine_once():
+    """With each commit that was measured there; another machine has its own line."""
+    machines = [MACHINE, evolve(MACHINE, commit="abcdef"), evolve(MACHINE, cores=4)]
+    sessions = [evolve(SESSION, session=str(number), machine=machine) for number, machine in enumerate(machines)]
+
+    text = machine_text(Results(sessions, [run(OURS, 1, session="0")])).splitlines()
+
+    assert ["commit 0123456789 · commit abcdef", "commit 0123456789"] == [
+        each.partition("6.1 · ")[2].rstrip() for each in text[:2]
+    ]
+    assert ["2 cores", "4 cores"] == [re.search(r"\d cores", each)[0] for each in text[:2]]
 
 
 def test_every_tool_says_what_it_is():

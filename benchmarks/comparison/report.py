@@ -132,14 +132,17 @@ def cost_cells(runs: Sequence[Run]) -> Iterator[str]:
 
 
 def machine_text(results: Results) -> str:
-    """Where and with what was measured: each that there was."""
-    machines = dict.fromkeys(session.machine for session in results.sessions)
+    """Where and with what was measured: each machine once, with the commits that were measured on it."""
+    commits: dict[str, list[str]] = {}
+    for machine in dict.fromkeys(session.machine for session in results.sessions):
+        *where, commit = machine.lines
+        commits.setdefault(" · ".join(where), []).append(commit)
     versions = {name: version for session in results.sessions for name, version in session.versions.items()}
     cases = results.cases()
     rounds = [len(results.by_tool(case).get(OURS, [])) for case in cases]
     dates = sorted({session.at[:10] for session in results.sessions})
     text = [
-        *(" · ".join(machine.lines) for machine in machines),
+        *(" · ".join((where, *of_it)) for where, of_it in commits.items()),
         " · ".join(f"{name} {version}" for name, version in versions.items()),
         f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {rounds_of(rounds)} of each.",
     ]
