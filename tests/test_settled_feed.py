@@ -8,9 +8,17 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.errors import Busy, Conflict, RealizeError
+from realize.errors import Busy, Conflict, NoSpace, RealizeError
 from realize.mover.events import End, Failed, Finished, How, Left, Unknown
-from realize.moves.feed import LINGER_S, MAX_BUSY_DELAY_S, MAX_RUN_S, MAX_TURN_S, PAGE_INTERVAL_S, SettledFeed
+from realize.moves.feed import (
+    LINGER_S,
+    MAX_BUSY_DELAY_S,
+    MAX_FULL_DELAY_S,
+    MAX_RUN_S,
+    MAX_TURN_S,
+    PAGE_INTERVAL_S,
+    SettledFeed,
+)
 from realize.values import Entry, Kind
 
 
@@ -212,6 +220,15 @@ def test_what_somebody_else_is_writing_comes_back_soon(trial: Trial) -> None:
     trial.feed(Failed(b"refused", End.DESTINATION, Conflict("there is another one")))
 
     assert [MAX_BUSY_DELAY_S, 3_600.0] == trial.source.max_delays_s
+
+
+def test_what_found_no_room_comes_back_within_five_minutes(trial: Trial) -> None:
+    """Nobody tells the source that there is room again; an hour would be long to wait for it."""
+    trial.source.add(b"large")
+    trial.ask()
+    trial.feed(Failed(b"large", End.DESTINATION, NoSpace("large: No space left on device")))
+
+    assert [300.0] == [MAX_FULL_DELAY_S] == trial.source.max_delays_s
 
 
 @pytest.mark.parametrize("how", [How.CREATED, How.REPLACED, How.ALREADY_THERE])

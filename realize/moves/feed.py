@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from realize.errors import Busy, RealizeError
+from realize.errors import Busy, NoSpace, RealizeError
 from realize.mover.events import Event, Failed, Finished, How, Left
 from realize.store.interfaces import IListing
 from realize.values import Entry, Kind
@@ -36,6 +36,9 @@ MAX_RUN_FILES: Final = 50_000
 
 MAX_BUSY_DELAY_S: Final = 4.0
 """How long a file waits at most that somebody else writes there: often we do, on a connection that is dead."""
+
+MAX_FULL_DELAY_S: Final = 300.0
+"""How long a file waits at most for which the destination had no room: somebody makes room for many files at once."""
 
 _LEFT_THERE: Final = frozenset({How.SKIPPED, How.GONE})
 """How a file ends that is not removed, and is not to be."""
@@ -151,8 +154,7 @@ class SettledFeed:
                 self._failed(path, error)
                 if path in self._in_flight:
                     self._in_flight.discard(path)
-                    max_delay_s = MAX_BUSY_DELAY_S if isinstance(error, Busy) else MAX_FILE_DELAY_S
-                    self._source.failed(path, max_delay_s=max_delay_s)
+                    self._source.failed(path, max_delay_s=_max_delay_s(error))
             case _:
                 pass
 
@@ -213,3 +215,14 @@ class SettledFeed:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
+
+
+def _max_delay_s(error: RealizeError) -> float:
+    """How long a file that failed in this way waits at most for its next attempt."""
+    match error:
+        case Busy():
+            return MAX_BUSY_DELAY_S
+        case NoSpace():
+            return MAX_FULL_DELAY_S
+        case _:
+            return MAX_FILE_DELAY_S
