@@ -84,10 +84,22 @@ def test_the_audit_trail_is_never_left_out(door, event):
 
 def test_the_end_of_every_file_of_a_run_is_logged():
     """However many there are, and whatever it was: a run's own records about its files are no flood."""
-    ends = {event for event, where in components().items() if event.startswith("file_") and where == {"mover"}}
+    ends = {
+        event for event, where in components().items() if event.startswith(("file_", "link_")) and where == {"mover"}
+    }
 
-    assert "file_not_taken" in ends
+    assert {"file_not_taken", "link_moved"} <= ends
     assert ends - AUDIT == {"file_postponed"}
+
+
+def test_whatever_a_name_is_given_or_taken_by_is_logged():
+    """A peer's files, symlinks and hard links, and what the daemon removes by itself."""
+    at_daemon = {event for event, where in components().items() if where & {"store", "daemon"}}
+    endings = ("_committed", "_linked", "_removed", "_expired", "_freed")
+    changes = {event for event in at_daemon if event.endswith(endings)}
+
+    assert {"file_linked", "link_committed", "backup_expired"} <= changes
+    assert changes <= AUDIT
 
 
 def test_the_end_tells_what_is_still_untold(door):

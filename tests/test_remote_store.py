@@ -39,9 +39,11 @@ from realize.values import (
     Compress,
     Entry,
     Expected,
+    HardLink,
     Kind,
     OnConflict,
     Removal,
+    Symlink,
     WhereKind,
 )
 from realize.wire import commands
@@ -287,6 +289,23 @@ def test_a_large_file_is_audited(served):
     assert [(len(LARGE_CONTENT), False)] == [
         (line["size"], line["replaced"]) for line in served.log.named("file_committed")
     ]
+
+
+def test_what_is_asked_for_again_is_recorded_once(served):
+    """A peer cannot fill the log with a symlink or a hard link that is there, and what it changes is recorded."""
+    store = served.opened()
+    served.result(store.put_small([small_file(b"f", b"1")], OnConflict.REPLACE))
+    hard_link = HardLink(b"g", b"f", blake3(b"1").digest())
+
+    for target in (b"f", b"f", b"f", b"x", b"x"):
+        if target == b"x":
+            served.memory.plant_link(b"l", b"x", 5)
+        served.result(store.put_links([Symlink(b"l", target, 5)], OnConflict.REPLACE))
+        served.result(store.link_files([hard_link]))
+
+    made = [(line["target"], line["how"]) for line in served.log.named("link_committed")]
+    assert [("f", "created"), ("f", "already_there"), ("x", "already_there")] == made
+    assert ["created", "already_there"] == [line["how"] for line in served.log.named("file_linked")]
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,8 @@ class AuditLog:
     base: bytes
     _claim: Claim
     _digests: dict[tuple[bytes, Version], bytes] = field(factory=dict, init=False)
-    _reported: dict[bytes, tuple[int, bytes | None]] = field(factory=dict, init=False)
-    """Files reported as already there, with size and digest: asking again makes no new record."""
+    _reported: dict[bytes, tuple[object, ...]] = field(factory=dict, init=False)
+    """Files and symlinks reported as already there, with what tells them: asking again makes no new record."""
     _claimed_files: int = field(default=0, init=False)
     """Number of files for which memory is claimed."""
 
@@ -84,8 +84,7 @@ class AuditLog:
         if isinstance(outcome, RealizeError):
             self.refused(path, "commit", outcome)
         elif outcome.how is not Committed.SKIPPED:
-            if self._reported:
-                self._reported.pop(_key(path), None)
+            self._changed(path)
             self.log.info(
                 "file_committed",
                 dir=self.directory,
@@ -102,7 +101,9 @@ class AuditLog:
         """Record that a symlink was made, or was there already, or was refused; a skipped one makes no record."""
         if isinstance(outcome, RealizeError):
             self.refused(link.path, "commit", outcome)
-        elif outcome is not Linked.SKIPPED:
+        elif outcome is Linked.SKIPPED:
+            return
+        elif self._is_news(link.path, (_key(link.target),), there=outcome is Linked.ALREADY_THERE):
             self.log.info(
                 "link_committed",
                 dir=self.directory,
@@ -116,7 +117,9 @@ class AuditLog:
         """Record that a file has another name now, or that this was refused; else its content is yet to come."""
         if isinstance(outcome, RealizeError):
             self.refused(link.path, "commit", outcome)
-        elif outcome is not HardLinked.NOT_LINKED:
+        elif outcome is HardLinked.NOT_LINKED:
+            return
+        elif self._is_news(link.path, (_key(link.to), link.digest), there=outcome is HardLinked.ALREADY_THERE):
             self.log.info(
                 "file_linked",
                 dir=self.directory,
@@ -150,10 +153,8 @@ class AuditLog:
 
         Returns its size in bytes, or 0 if this was recorded before.
         """
-        key = _key(path)
-        if self._reported.get(key) == (size, digest):
+        if not self._is_news(path, (size, digest), there=True):
             return 0
-        self._remember(self._reported, key, (size, digest))
         self.log.info(
             "file_already_there",
             dir=self.directory,
@@ -172,8 +173,7 @@ class AuditLog:
         if error is not None:
             self.refused(removal.path, "remove", error)
             return
-        if self._reported:
-            self._reported.pop(_key(removal.path), None)
+        self._changed(removal.path)
         self.log.info(
             "file_removed",
             dir=self.directory,
@@ -194,6 +194,22 @@ class AuditLog:
             log.error("storage_failed", doing=doing, code=error.wire_code.decode(), error=str(error))
         else:
             log.warning("file_refused", doing=doing, code=error.wire_code.decode(), error=str(error))
+
+    def _is_news(self, path: bytes, what: tuple[object, ...], *, there: bool) -> bool:
+        """Return whether this is to be recorded: if it was there already, only once."""
+        if not there:
+            self._changed(path)
+            return True
+        key = _key(path)
+        if self._reported.get(key) == what:
+            return False
+        self._remember(self._reported, key, what)
+        return True
+
+    def _changed(self, path: bytes) -> None:
+        """Note that the name has something else now, or nothing."""
+        if self._reported:
+            self._reported.pop(_key(path), None)
 
     def _remember(self, known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
         if key not in known and (len(known) >= MAX_REMEMBERED_FILES or not self._may_remember()):

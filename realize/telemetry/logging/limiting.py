@@ -32,12 +32,18 @@ MAX_UNAUTHENTICATED_EVENTS: Final = 10
 AUDIT: Final = frozenset(
     {
         "file_committed",
+        "file_linked",
         "file_already_there",
+        "link_committed",
         "file_removed",
         "directory_removed",
         "partial_expired",
+        "partial_freed",
+        "backup_expired",
         "file_moved",
         "file_copied",
+        "link_moved",
+        "link_copied",
         "file_held_back",
         "file_left",
         "file_not_taken",
@@ -45,7 +51,7 @@ AUDIT: Final = frozenset(
         "file_unknown",
     }
 )
-"""The audit log: the events that tell what became of each file."""
+"""The audit log: the events that tell what became of each file and symlink."""
 
 NEVER_LEFT_OUT: Final = AUDIT | {"after_program_said", "command", "records_left_out", "transfer_started"}
 """The audit log, the events of the debug level, what has a limit of its own, and the report of the limiter itself."""
