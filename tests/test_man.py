@@ -14,7 +14,7 @@ import pytest
 
 from realize.cli.main import realize
 from realize.daemon.tap import Options
-from release.man.pages import Pages
+from release.man.pages import EXPLAINED_IN, SCRIPTING, USAGE, Pages
 from release.man.roff import code, line_of, macro, markdown, text
 from tests.pages import ROOT, page, section
 from tests.prometheus import program
@@ -122,8 +122,9 @@ def test_the_sections_of_a_command(folder, name):
 
 
 def test_every_section_of_the_usage_is_in_a_page():
-    """What docs/usage.md and docs/scripting.md explain is in the page of a command, or in that of all."""
-    titles = re.findall(r"^## (.+)$", page("usage.md") + page("scripting.md"), flags=re.MULTILINE)
+    """What docs/usage.md, its companions and docs/scripting.md explain is in the page of a command, or of all."""
+    contents = "".join(map(page, [USAGE, SCRIPTING, *(name for names in EXPLAINED_IN.values() for name in names)]))
+    titles = re.findall(r"^## (.+)$", contents, flags=re.MULTILINE)
     found = re.findall(r'^\.SH "(.+)"$', "\n".join(Pages(ROOT / "docs").all().values()), flags=re.MULTILINE)
 
     assert {"EXIT CODES"} == {title.upper() for title in titles} - set(found)

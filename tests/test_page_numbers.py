@@ -42,7 +42,7 @@ HELD: list[tuple[str, str, float]] = [
     ("daemon.md", "{} s after the drain time it ends itself by force", DRAIN_KILL_AFTER_S),
     ("daemon.md", "wait longer than `drain` and {} s before it kills", DRAIN_KILL_AFTER_S),
     ("operations.md", "up to {} files are known by name", MAX_KNOWN_FILES),
-    ("usage.md", "A hole shorter than {} KiB is sent as zeros", MIN_HOLE_BYTES / KIB),
+    ("traffic.md", "A hole shorter than {} KiB is sent as zeros", MIN_HOLE_BYTES / KIB),
     ("troubleshooting.md", "The default port is {}.", DEFAULT_PORT),
     ("commands.md", "Each step takes at most {} seconds", STEP_TIMEOUT_S),
     ("commands.md", "at the start, every {} s, and at the end", PUSH_INTERVAL_S),

@@ -166,14 +166,14 @@ def test_the_report_of_limits():
 
 
 def test_lines_of_the_manifest():
-    """`docs/usage.md` has each field, and a row for each event."""
+    """`docs/manifest.md` has each field, and a row for each event."""
     disk = Disk()
     manifest = made(disk)
     file = Arrived(NAME, 3, b"", How.RENAMED, stored_as=NAME, target=NAME, backup=NAME)
     for record in (manifest.durable, manifest.removed, manifest.unknown):
         record("src", [file])
         disk.groups[-1][2].callback(None)
-    part = section(page("usage.md"), "Manifest")
+    part = page("manifest.md")
     lines = [line for group, _, _ in disk.groups for line in group]
 
     assert {line["event"] for line in lines} == set(table(part))

@@ -1,4 +1,4 @@
-"""`docs/usage.md`, `docs/scripting.md` and `docs/daemon.md` name what the programs know: options, codes, signals."""
+"""`docs/usage.md` and its companions, scripting and the daemon, name what the programs know: options, codes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S
 from tests.pages import page, quoted, rows, section
 
 USAGE, SCRIPTING, DAEMON = page("usage.md"), page("scripting.md"), page("daemon.md")
+LIMITS = page("limits.md")
+SPLIT_OFF = [page(f"{name}.md") for name in ("selecting", "limits", "traffic", "preserving", "check", "manifest")]
 
 
 def options(name: str) -> list[click.Option]:
@@ -32,7 +34,7 @@ def signals(text: str) -> set[str]:
     return {name for row in rows(section(text, "Signals")) for name in quoted(row[0])}
 
 
-@pytest.mark.parametrize("text", [USAGE, SCRIPTING, DAEMON], ids=["usage", "scripting", "daemon"])
+@pytest.mark.parametrize("text", [USAGE, *SPLIT_OFF, SCRIPTING, DAEMON], ids=lambda text: text.partition("\n")[0])
 def test_no_option_that_does_not_exist(text):
     """Wherever a page writes an option, one of our programs has it."""
     ours = {
@@ -50,7 +52,7 @@ def test_exit_codes():
     assert codes == {int(row[0]) for row in rows(section(SCRIPTING, "Exit codes"))}
     assert set(DaemonExitCode) == {int(row[0]) for row in rows(section(DAEMON, "Exit status"))}
     assert codes == {int(code) for code in re.findall(r"^  (\d+) ", str(realize.epilog), flags=re.MULTILINE)}
-    assert {int(code) for code in re.findall(r"exit code (?:is )?(\d+)", USAGE)} <= codes
+    assert {int(code) for text in [USAGE, *SPLIT_OFF] for code in re.findall(r"exit code (?:is )?(\d+)", text)} <= codes
 
 
 def test_signals():
@@ -62,7 +64,7 @@ def test_signals():
 def test_when_a_connection_is_given_up():
     """The table, and the protocol, have the times that are in force."""
     times = [f"{IDLE_TIMEOUT_S:.0f} s", f"{REPLY_TIMEOUT_S:.0f} s", f"{SLOW_REPLY_TIMEOUT_S / 60:.0f} min"]
-    part = section(USAGE, "Lost connections")
+    part = section(LIMITS, "Lost connections")
     liveness = page("protocol.md").partition("\n### Liveness\n")[2].partition("\n### ")[0]
 
     assert times == [row[1].removesuffix(" without anything but pings") for row in rows(part)]

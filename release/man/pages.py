@@ -18,41 +18,43 @@ from release.options import Option, options_of, options_of_daemon
 from release.reference.chain import without_next
 
 USAGE: Final = "usage.md"
+SELECTING: Final = "selecting.md"
+LIMITS: Final = "limits.md"
+TRAFFIC: Final = "traffic.md"
+PRESERVING: Final = "preserving.md"
+MANIFEST: Final = "manifest.md"
+CHECK: Final = "check.md"
 SCRIPTING: Final = "scripting.md"
 DAEMON: Final = "daemon.md"
 CONFIGURATION: Final = "configuration.md"
 
-EXPLAINED_IN: Final[Mapping[str, tuple[str, ...]]] = {
-    "move": (
-        "Dry run",
-        "Filters",
-        "Age and size",
-        "Order",
-        "Files by name",
-        "Rates, sizes and durations",
-        "Limits",
-        "Time limits",
-        "Transfer limits",
-        "Lost connections",
-        "What becomes of a file",
-        "The name is taken",
-        "Backups",
-        "What is not sent",
-        "Directories",
-        "Attributes",
-        "Hard links",
-        "Symlinks",
-        "Manifest",
-    ),
-    "throttle": ("Rates, sizes and durations", "Limits"),
-    "check": ("Check",),
-    "completion": ("Completion",),
+WHOLE: Final = ()
+"""Instead of titles: the whole page."""
+
+EXPLAINED_IN: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "move": {
+        USAGE: ("Dry run", "What becomes of a file", "The name is taken", "Backups", "Rates, sizes and durations"),
+        SELECTING: WHOLE,
+        LIMITS: WHOLE,
+        TRAFFIC: WHOLE,
+        PRESERVING: WHOLE,
+        MANIFEST: WHOLE,
+    },
+    "throttle": {USAGE: ("Rates, sizes and durations",), LIMITS: ("Rate limits",)},
+    "check": {CHECK: WHOLE},
+    "completion": {USAGE: ("Completion",)},
 }
-"""The sections of the page of usage that belong to single commands."""
+"""The pages that belong to single commands, and the sections that are taken from each."""
 
 _Chooses = Callable[[list[str]], bool]
 _PAGES: Final = {
     USAGE: "realize(1)",
+    SELECTING: "realize-move(1)",
+    LIMITS: "realize-move(1)",
+    TRAFFIC: "realize-move(1)",
+    PRESERVING: "realize-move(1)",
+    MANIFEST: "realize-move(1)",
+    CHECK: "realize-check(1)",
     SCRIPTING: "realize-move(1)",
     DAEMON: "realized(8)",
     CONFIGURATION: "realize.toml(5)",
@@ -73,6 +75,14 @@ class _Source(NamedTuple):
             raise ValueError(f"docs/{self.name} has no section {title!r}")
         return rest.partition("\n## ")[0]
 
+    def titles(self) -> list[str]:
+        """The headings of the second level."""
+        return re.findall(r"^## (.+)$", self.content, flags=re.MULTILINE)
+
+    def title(self) -> str:
+        """The heading of the page."""
+        return self.content.partition("\n")[0].removeprefix("# ")
+
     def beginning(self) -> str:
         """What stands before the first heading of the second level, without the title."""
         return self.content.partition("\n## ")[0].partition("\n")[2]
@@ -84,9 +94,9 @@ class Pages:
     def __init__(self, docs: Path, date: str = "") -> None:
         self._date = date
         self._example = (docs.parent / "deploy" / "realized.toml").read_text(encoding="utf-8").splitlines()
-        self._usage, self._scripting, self._daemon, self._configuration = (
-            _Source(name, without_next((docs / name).read_text(encoding="utf-8"))) for name in _PAGES
-        )
+        self._sources = {
+            name: _Source(name, without_next((docs / name).read_text(encoding="utf-8"))) for name in _PAGES
+        }
 
     def all(self) -> dict[str, str]:
         """The content of each page, by its file name."""
@@ -112,7 +122,7 @@ class Pages:
             *(line for each in realize.commands.values() for line in definition(_page_of(each), text(_short(each)))),
             macro("SH", "OPTIONS"),
             *(line for each in options_of(context) for line in _option(each)),
-            *self._of(self._usage, "Locations"),
+            *self._of(USAGE, "Locations"),
             *self._end(examples=lambda _: True, configured=True),
             macro("SH", "SEE ALSO"),
             _see(*(f"realize-{name}(1)" for name in realize.commands), "realized(8)", "realize.toml(5)"),
@@ -132,8 +142,8 @@ class Pages:
             *_help(str(command.help)),
             macro("SH", "OPTIONS"),
             *(line for each in options_of(context) for line in _option(each)),
-            *self._of(self._usage, *EXPLAINED_IN.get(name, ())),
-            *(self._of(self._scripting, "Signals", "JSON") if name == "move" else ()),
+            *(line for page, titles in EXPLAINED_IN.get(name, {}).items() for line in self._of(page, *titles)),
+            *(self._of(SCRIPTING, "Signals", "JSON") if name == "move" else ()),
             *self._end(
                 examples=lambda words: name == ("move" if _short_form(words) else words[1]), configured=configured
             ),
@@ -150,10 +160,10 @@ class Pages:
             *_help(Options.longdesc),
             macro("SH", "OPTIONS"),
             *(line for each in options_of_daemon() for line in _option(each)),
-            *self._of(self._daemon, "Check", "Signals", "How it stops"),
-            *self._of(self._configuration, "Reload"),
-            *self._of(self._daemon, "Under systemd", "Exit status"),
-            *self._of(self._usage, "Files"),
+            *self._of(DAEMON, "Check", "Signals", "How it stops"),
+            *self._of(CONFIGURATION, "Reload"),
+            *self._of(DAEMON, "Under systemd", "Exit status"),
+            *self._of(USAGE, "Files"),
             macro("SH", "SEE ALSO"),
             _see("realize(1)", "realize-reload(1)", "realize-moves(1)", "realize.toml(5)", "twistd(1)"),
         ]
@@ -162,9 +172,9 @@ class Pages:
         return [
             *self._head("realize.toml, realized.toml", 5, "configuration of realize, and of twistd realized"),
             macro("SH", "DESCRIPTION"),
-            *_in(self._configuration, self._configuration.beginning()),
-            *self._of(self._configuration, "Reload"),
-            *self._of(self._usage, "Files"),
+            *_in(self._sources[CONFIGURATION], self._sources[CONFIGURATION].beginning()),
+            *self._of(CONFIGURATION, "Reload"),
+            *self._of(USAGE, "Files"),
             macro("SH", "EXAMPLE"),
             *example(self._example),
             macro("SH", "SEE ALSO"),
@@ -179,22 +189,32 @@ class Pages:
         yield macro("SH", "NAME")
         yield f"{code(names)} \\- {text(_lower(says))}"
 
-    def _of(self, source: _Source, *titles: str) -> Iterator[str]:
-        """Whole sections of a page."""
-        for title in titles:
-            yield macro("SH", text(title.replace("`", "").upper()))
+    def _of(self, page: str, *titles: str) -> Iterator[str]:
+        """Whole sections of a page, or all of it."""
+        source = self._sources[page]
+        if titles == WHOLE:
+            yield _heading(source.title())
+            yield from _in(source, source.beginning())
+        for title in titles or source.titles():
+            yield _heading(title)
             yield from _in(source, source.section(title))
 
     def _end(self, *, examples: _Chooses, configured: bool) -> Iterator[str]:
         yield macro("SH", "EXIT STATUS")
-        yield from _in(self._scripting, self._scripting.section("Exit codes"))
+        yield from _in(self._sources[SCRIPTING], self._sources[SCRIPTING].section("Exit codes"))
         if configured:
-            yield from self._of(self._usage, "Environment", "Files")
-        chosen = [line.strip() for line in self._usage.section("Examples").splitlines() if line.startswith("    ")]
+            yield from self._of(USAGE, "Environment", "Files")
+        chosen = [
+            line.strip() for line in self._sources[USAGE].section("Examples").splitlines() if line.startswith("    ")
+        ]
         chosen = [line for line in chosen if examples(line.partition("#")[0].split())]
         if chosen:
             yield macro("SH", "EXAMPLES")
             yield from example(chosen)
+
+
+def _heading(title: str) -> str:
+    return macro("SH", text(title.replace("`", "").upper()))
 
 
 def _in(source: _Source, part: str) -> Iterator[str]:
