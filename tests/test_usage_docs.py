@@ -14,13 +14,14 @@ from realize.daemon.tap import Options
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S, STOPPING
 from realize.errors import UsageError
 from realize.exit_codes import DaemonExitCode, ExitCode
+from realize.mover.filters import selection
 from realize.units import parse_duration, parse_rate, parse_size
 from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S
 from tests.pages import page, quoted, rows, section
 
 USAGE, SCRIPTING, DAEMON = page("usage.md"), page("scripting.md"), page("daemon.md")
-LIMITS = page("limits.md")
+SELECTING, LIMITS = page("selecting.md"), page("limits.md")
 SPLIT_OFF = [page(f"{name}.md") for name in ("selecting", "limits", "traffic", "preserving", "check", "manifest")]
 
 
@@ -90,6 +91,17 @@ def test_how_values_are_written(what, parse):
                 parse(example)
         else:
             parse(example)
+
+
+def test_what_patterns_match():
+    """Each example in the table of patterns does, or does not."""
+    table = rows(section(SELECTING, "Filters").partition("The patterns are")[2])
+
+    assert len(table) > 5
+    for pattern, matching, others in table:
+        chosen = selection([("exclude", *quoted(pattern))])
+        assert set() == {path for path in quoted(matching) if chosen.accepts_path(path.encode())}
+        assert set(quoted(others)) == {path for path in quoted(others) if chosen.accepts_path(path.encode())}
 
 
 @pytest.mark.parametrize("name", sorted(realize.commands))

@@ -71,7 +71,7 @@ EXPLAINED_IN: Final[Mapping[str, str]] = {
     "--no-retry": "limits.md#lost-connections",
     "--numeric-ids": "preserving.md#attributes",
     "--on-conflict": "usage.md#the-name-is-taken",
-    "--one-file-system": "selecting.md#filters",
+    "--one-file-system": "selecting.md#one-file-system",
     "--order": "selecting.md#order",
     "--preserve": "preserving.md#attributes",
     "--prune-dirs": "preserving.md#directories",
