@@ -68,7 +68,7 @@ def test_when_a_connection_is_given_up():
     part = section(LIMITS, "Lost connections")
     liveness = page("protocol.md").partition("\n### Liveness\n")[2].partition("\n### ")[0]
 
-    assert times == [row[1].removesuffix(" without anything but pings") for row in rows(part)]
+    assert times == [row[1].removesuffix(" with only pings") for row in rows(part)]
     assert f"nothing for {PING_AFTER_S:.0f} s" in part
     for time in (f"{PING_AFTER_S:.0f} s", times[0], times[1], f"{SLOW_REPLY_TIMEOUT_S / 60:.0f} minutes"):
         assert time in liveness
