@@ -86,7 +86,7 @@ def test_the_list_names_sources_that_are_not_watched_well():
 
     assert [
         "camera: /b is not there, or does not answer",
-        "camera: /c is walked each minute, for the user of the daemon has no more watches",
+        "camera: /c is searched only once a minute: the kernel refuses more inotify watches (the log names the sysctl)",
     ] == [line for line in lines if ": /" in line]
 
 
@@ -123,21 +123,37 @@ def test_the_details_have_all_of_a_move(monkeypatch):
     assert "this run      for 1m: moved 10 (20 MiB), 1 file failed, 4.1 MiB/s" in lines
     assert "              5 MiB of 20 MiB of day1/é\\xff.jpg" in lines
     [last] = [line for line in lines if line.startswith("last run")]
-    assert last.endswith("(13m ago): moved 1, 2 files failed, failed")
+    assert last.endswith("(13m ago), failed: moved 1, 2 files failed")
     assert "failed        2 files, the last one: a: is a directory" in lines
-    assert "limits        sends at most 512 KiB/s, is sent at most unlimited" in lines
-    [change] = [line for line in lines if line.startswith("              sends at most unlimited from ")]
+    assert "limits        send 512 KiB/s, receive unlimited" in lines
+    [change] = [line for line in lines if line.startswith("              send unlimited from ")]
     assert change.endswith("(in 3h)")
-    assert "since start   2 runs, moved 11 (21 MiB), conflict 2" in lines
+    assert "since start   2 runs, moved 11 (21 MiB); errors: conflict 2" in lines
 
 
 def test_the_details_of_a_move_that_fails_say_since_when_and_when_it_goes_on():
     """And with what."""
     lines = [*details(report(NIGHT))]
 
-    assert "state         failing, failing for 1d" in lines
-    assert "error         nas:9771 cannot be reached" in lines
+    state = lines.index("state         failing for 1d")
+    assert "error         nas:9771 cannot be reached" == lines[state + 1]
     assert [True] == [line.endswith("(in 4h)") for line in lines if line.startswith("next run")]
+    assert "state         running, failing for 1d" in [*details(report(evolve(NIGHT, phase=Phase.RUNNING)))]
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"next_run": None}, "when files settle"),
+        ({"phase": Phase.PAUSED, "next_run": None}, "when it is resumed"),
+        ({"when": "02:30", "next_run": None}, "-"),
+    ],
+)
+def test_the_details_say_what_the_next_run_waits_for(changed, expected):
+    """Of a move that has no time for it."""
+    idle = evolve(CAMERA, phase=Phase.IDLE)
+
+    assert f"next run      {expected}" in [*details(report(evolve(idle, **changed)))]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ MAX_TEXT_COLUMNS: Final = 1_000
 
 _BADLY_WATCHED: Final = {
     "absent": "is not there, or does not answer",
-    "limited": "is walked each minute, for the user of the daemon has no more watches",
+    "limited": "is searched only once a minute: the kernel refuses more inotify watches (the log names the sysctl)",
 }
 """What is wrong with a source, by how it is watched."""
 
@@ -95,34 +95,53 @@ def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     yield "to", _text(move, "destination")
     yield "when", _text(move, "when")
     since = _number(move, "failing_since")
-    yield "state", _text(move, "phase") + ("" if since is None else f", failing for {age(now - since)}")
+    yield "state", _state(move, since, now)
+    if _text(move, "error") != "-":
+        yield "error", _text(move, "error")
+    if _number(move, "failed_files"):
+        files = _count(_number(move, "failed_files") or 0, "file")
+        yield "failed", f"{files}, the last one: {_text(move, 'file_error')}"
     backlog = _object(move, "backlog")
     oldest = _since(backlog, "oldest", now)
     yield "waiting", _files(backlog, "files", "size") + ("" if oldest == "-" else f"; the oldest for {oldest}")
     yield from _of_run_now(_object(move, "running"), now)
     last = _object(move, "last_run")
     if last:
-        yield "last run", f"{_at(last, 'ended', now)}: {_done(last)}, {_text(last, 'code')}"
+        yield "last run", f"{_at(last, 'ended', now)}, {_text(last, 'code')}: {_done(last)}"
         if _text(last, "error") != "-":
             yield "", _text(last, "error")
     yield "last success", _at(move, "last_success", now)
-    yield "next run", _at(move, "next_run", now)
-    if _text(move, "error") != "-":
-        yield "error", _text(move, "error")
-    if _number(move, "failed_files"):
-        files = _count(_number(move, "failed_files") or 0, "file")
-        yield "failed", f"{files}, the last one: {_text(move, 'file_error')}"
-    yield "limits", f"sends at most {_rate(move, 'up_bps')}, is sent at most {_rate(move, 'down_bps')}"
-    for name, what in (("up_change", "sends"), ("down_change", "is sent")):
+    yield "next run", _next(move, now)
+    yield "limits", f"send {_rate(move, 'up_bps')}, receive {_rate(move, 'down_bps')}"
+    for name, what in (("up_change", "send"), ("down_change", "receive")):
         change = _object(move, name)
         if change:
-            yield "", f"{what} at most {_rate(change, 'bps')} from {_at(change, 'at', now)}"
+            yield "", f"{what} {_rate(change, 'bps')} from {_at(change, 'at', now)}"
     totals = _object(move, "totals")
     if totals:
         failures = _object(totals, "failures")
-        kinds = "".join(f", {_shown(kind)} {_shown(count)}" for kind, count in failures.items())
+        kinds = ", ".join(f"{_shown(kind)} {_shown(count)}" for kind, count in failures.items())
         runs = _count(_number(totals, "runs") or 0, "run")
-        yield "since start", f"{runs}, moved {_files(totals, 'moved_files', 'moved_bytes')}{kinds}"
+        moved = f"moved {_files(totals, 'moved_files', 'moved_bytes')}"
+        yield "since start", f"{runs}, {moved}" + (f"; errors: {kinds}" if kinds else "")
+
+
+def _state(move: Mapping[str, Any], failing_since: float | None, now: float) -> str:
+    """The state, and for how long the move has been failing: ``failing for 1d``, ``running, failing for 1d``."""
+    state = _text(move, "phase")
+    if failing_since is None:
+        return state
+    since = f"failing for {age(now - failing_since)}"
+    return since if state == "failing" else f"{state}, {since}"
+
+
+def _next(move: Mapping[str, Any], now: float) -> str:
+    """When the move runs again by itself."""
+    if _text(move, "phase") == "paused":
+        return "when it is resumed"
+    if _number(move, "next_run") is None and _text(move, "when") == "settled":
+        return "when files settle"
+    return _at(move, "next_run", now)
 
 
 def _of_run_now(running: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:

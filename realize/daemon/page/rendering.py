@@ -209,12 +209,12 @@ def _more(count: int, noun: str, plural: str = "") -> Tag | str:
 
 def _footer(contents: Contents) -> Tag:
     return tags.footer(
-        tags.p(f"realized {shown(contents.version)}, up for {coarse(contents.uptime_s)}. Times are of this machine."),
+        tags.p(f"realized {shown(contents.version)}, up for {coarse(contents.uptime_s)}. Times are local."),
         tags.p(
-            f"Renewed every {RENEWED_EVERY_S} seconds: ",
-            tags.a("hold it still", href=STILL_PATH.decode()),
+            f"Refreshes every {RENEWED_EVERY_S} seconds: ",
+            tags.a("stop refreshing", href=STILL_PATH.decode()),
             ", or ",
-            tags.a("renew it", href=LIVE_PATH.decode()),
+            tags.a("refresh again", href=LIVE_PATH.decode()),
             ".",
         ),
     )
