@@ -24,6 +24,7 @@ import pytest
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S
 from realize.exit_codes import DaemonExitCode, ExitCode
 from realize.keys import generate_identity
+from realize.mover.events import How
 from tests.leftovers import leave_partial
 from tests.processes import ROOT, Site, start_daemon, wait_for
 from tests.prometheus import RULES, Prometheus, Pushgateway, fetch, program, shipped_rules
@@ -220,6 +221,16 @@ def test_the_rules_are_right():
 def test_the_alerts_fire(name):
     """Each alert fires when it should, and does not when it should not."""
     promtool("test", "rules", name)
+
+
+def test_what_arrived_is_all_that_is_at_the_destination():
+    """A file that was kept beside another of its name has arrived, too."""
+    arrived = {how.name.lower() for how in How} - {"skipped", "gone"}
+    asked = (RULES / "recording.yml").read_text() + json.dumps(DASHBOARD).replace('\\"', '"')
+
+    found = [set(each.split("|")) for each in re.findall(r'result=~"([\w|]+)"', asked)]
+
+    assert [arrived] * 3 == found
 
 
 def test_every_alert_is_tested_and_explained():
