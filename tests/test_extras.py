@@ -50,6 +50,9 @@ def linux_acl(*entries):
 
 
 READ_BY_BIN = linux_acl((1, 6, NO_ID), (2, 4, 2), (4, 4, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID))
+SHUT = linux_acl((1, 6, NO_ID), (2, 6, 2), (4, 0, NO_ID), (0x10, 6, NO_ID), (0x20, 0, NO_ID))
+"""A list that lets somebody in, and the group of the file not."""
+
 DAEMON = Owner(1, 1, b"daemon", b"daemon")
 
 
@@ -391,8 +394,7 @@ async def test_who_a_list_kept_out_stays_out_without_it(place, strangers, accept
     (place / "there").write_bytes(b"1")
     os.setxattr(place, acls.DEFAULT, default)
     store = await opened(place, acceptance=Acceptance(accepted))
-    shut = linux_acl((1, 6, NO_ID), (2, 6, 2), (4, 0, NO_ID), (0x10, 6, NO_ID), (0x20, 0, NO_ID))
-    extras = Extras(acl=acls.portable(shut, lambda _: b"kim", lambda _: b""), lenient=EXTRAS)
+    extras = Extras(acl=acls.portable(SHUT, lambda _: b"kim", lambda _: b""), lenient=EXTRAS)
     kept = Attributes(1_000_000_000, 0o660, extras)
     directory = Directory(b"d", 0o770, 1, extras)
 

@@ -22,7 +22,7 @@ from realize.values import (
 from tests.extras_contract import COLOUR
 from tests.memory_store import MemoryStore
 from tests.processes import Site
-from tests.test_extras import READ_BY_BIN
+from tests.test_extras import READ_BY_BIN, SHUT
 from tests.test_move_links import Trial
 
 KIM = Extras(Owner(1, 1, b"kim", b"staff"), b"", None, COLOUR)
@@ -248,6 +248,9 @@ def test_a_directory_that_does_not_accept_it(best_effort):
         return
     assert {"f": (How.CREATED, True)} == trial.how()
     assert [(b"", Preserve.ACL), (b"", OWNER)] == [(each.path, each.kind) for each in trial.of(NotPreserved)]
+    # The list goes along, so that the daemon knows whom not to let in by the mode.
+    kept = extras_at(destination, "f")
+    assert (None, KIM.acl, {Preserve.ACL}) == (kept.owner, kept.acl, kept.lenient)
 
 
 @pytest.mark.parametrize("best_effort", [False, True])
@@ -386,6 +389,9 @@ def test_a_daemon_takes_nothing_unless_it_is_told_to(tmp_path, options, code, to
     site = Site(tmp_path)
     accepting(site, '[dirs.inbox]\naccept = ["xattr"]')
     plant_tree(tmp_path / "source")
+    for path in (tmp_path / "source" / "shut", tmp_path / "source" / "d" / "shut"):
+        path.write_bytes(bytes(3 << 20 if path.parent.name == "d" else 1))
+        os.setxattr(path, "system.posix_acl_access", SHUT)
     site.start()
     try:
         done: subprocess.CompletedProcess = site.realize(
@@ -403,6 +409,8 @@ def test_a_daemon_takes_nothing_unless_it_is_told_to(tmp_path, options, code, to
     assert told == [each["kind"] for each in records if each["event"] == "not_kept"] == records[-1]["not_kept"]
     arrived = site.inbox / "small"
     assert (os.geteuid(), {"user.colour"}) == (arrived.stat().st_uid, set(os.listxattr(arrived)))
+    # The group could do nothing at the source, whatever the mask of the list, which `ls` shows as what it may.
+    assert {0o600} == {stat.S_IMODE((site.inbox / name).stat().st_mode) for name in ("shut", "d/shut")}
 
 
 def test_an_interrupted_run_goes_on_with_them(tmp_path):

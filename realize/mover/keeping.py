@@ -54,14 +54,14 @@ class Keeping:
     lenient: frozenset[Preserve] = field(default=frozenset(), init=False)
     """Kinds that the run does not insist on any more."""
 
-    def check(self, sides: Sequence[tuple[str, Side, frozenset[Preserve]]]) -> None:
+    def check(self, sides: Sequence[tuple[End, Side, frozenset[Preserve]]]) -> None:
         """Raise `UsageError`, or give way, for what a store does not know, or take; each has its kinds with it."""
         for end, side, knows in sides:
             missing = self.wanted - knows
             if self.leaves and EXTRAS.isdisjoint(knows) and self._is_old(side.store):
                 raise UsageError(
-                    f"{end} {side.name}: the peer runs an older release, which carries over both mode and times, or "
-                    "neither; upgrade it, or ask for both"
+                    f"{end.value} {side.name}: the peer runs an older release, which carries over both mode and "
+                    "times, or neither; upgrade it, or ask for both"
                 )
             for kind in sorted(missing, key=lambda each: each.value):
                 why = (
@@ -70,9 +70,13 @@ class Keeping:
                     else "the daemon there does not accept it (accept in its table of dirs)"
                 )
                 if not self.best_effort:
-                    raise UsageError(f"{end} {side.name}: cannot keep {kind.value}: {why}; nothing was moved")
-                self.wanted -= {kind}
-                self.emit(NotPreserved(b"", kind, f"{end} {side.name}: {why}"))
+                    raise UsageError(f"{end.value} {side.name}: cannot keep {kind.value}: {why}; nothing was moved")
+                if kind is Preserve.ACL and end is End.DESTINATION and not self._is_old(side.store):
+                    # It goes along all the same: whoever cannot set a list gives fewer permission bits instead of it.
+                    self.lenient |= {kind}
+                else:
+                    self.wanted -= {kind}
+                self.emit(NotPreserved(b"", kind, f"{end.value} {side.name}: {why}"))
 
     @staticmethod
     def _is_old(store: IStore) -> bool:

@@ -313,8 +313,8 @@ class Run:
             self._keeping = keeping_of(self.options, self.observer)
         if self._keeping is not None:
             ends = (
-                ("source", source, source.store.tells),
-                ("destination", self.destination, self.destination.store.accepts),
+                (End.SOURCE, source, source.store.tells),
+                (End.DESTINATION, self.destination, self.destination.store.accepts),
             )
             self._keeping.check(ends)
 
