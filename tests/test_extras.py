@@ -425,6 +425,24 @@ async def test_a_final_file_keeps_its_mode_if_something_cannot_be_kept(place, st
     assert 0o644 == stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+async def test_what_the_file_system_does_not_know_is_not_kept(place, monkeypatch, number):
+    """Calls that there are none of there, as in many file systems in user space, are no fault of the disk."""
+    store = await opened(place)
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    monkeypatch.setattr(module, "_may_give_away", lambda: True)
+    owner = Owner(12345, 12345)
+
+    outcome = await put(store, with_extras(owner=owner, numeric=True))
+    lenient = await put(store, with_extras(owner=owner, numeric=True, lenient=EXTRAS))
+
+    assert (OwnerNotKept, Stored) == (type(outcome), type(lenient))
+
+
 @pytest.mark.parametrize("returns", [True, False], ids=["given back", "not given back"])
 async def test_a_final_file_gets_its_owner_back_before_its_permissions(place, strangers, monkeypatch, returns):
     """Else a new owner and group would have what was meant for others; what has no way back stays private."""

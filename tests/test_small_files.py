@@ -284,6 +284,8 @@ async def test_where_there_are_no_attributes_the_file_arrives_all_the_same(root,
 
     assert how(answer) is Committed.CREATED
     assert b"x" == behind.content(b"f")
+    # What it does take is set.
+    assert (call == "fchmod") == (os.stat(behind.at(b"f")).st_mtime_ns == 7)
 
 
 @pytest.mark.parametrize("attributes", [None, Attributes(7, 0o7750)])

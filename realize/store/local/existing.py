@@ -33,8 +33,8 @@ from realize.values import BLOCK_BYTES, NOTHING, Attributes, Existing, Expected,
 _MAX_COMPARISONS: Final = 32
 """Large files that one store compares at a time: as many as a run has in flight at most."""
 
-_NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS})
-"""Errors of calls that change a file which we may not change."""
+_NOT_OURS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS})
+"""Errors of calls that change a file which we may not change, or which cannot be changed there."""
 
 
 def describe_batch(

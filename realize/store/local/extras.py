@@ -54,6 +54,7 @@ _CANNOT: Final = frozenset(
         errno.EPERM,
         errno.EACCES,
         errno.EOPNOTSUPP,
+        errno.ENOSYS,  # a file system in user space that knows no such call
         errno.EINVAL,
         errno.E2BIG,
         errno.ERANGE,

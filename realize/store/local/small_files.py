@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import define
@@ -44,7 +44,7 @@ FSYNC_MAX_FILES: Final = 8
 _UNWRITTEN: Final = InternalError("was not written")
 
 _PLAIN_MODE: Final = 0o666 & ~read_umask()
-_IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP})
+_IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """Errors of file systems that do not let attributes be set."""
 
 
@@ -266,11 +266,16 @@ def set_attributes(
         most = give_to_partial(fd, attributes.extras, path)
         mode = (_PLAIN_MODE if attributes.leaves(Preserve.MODE) else mode) & most
         timed = not attributes.leaves(Preserve.TIMES)
+    _if_supported(os.fchmod, fd, mode if names.is_partial(name) else mode | mark)
+    if attributes is not None and timed:
+        _if_supported(os.utime, fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
+    return mode if mark else None
+
+
+def _if_supported(call: Callable[..., None], *arguments: object, **named: object) -> None:
+    """Set something, or leave it as it is where the file system does not let it be set."""
     try:
-        os.fchmod(fd, mode if names.is_partial(name) else mode | mark)
-        if attributes is not None and timed:
-            os.utime(fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
+        call(*arguments, **named)
     except OSError as error:
         if error.errno not in _IMMUTABLE:
             raise
-    return mode if mark else None
