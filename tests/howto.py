@@ -21,7 +21,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from realize.keys import generate_identity, load_identity, write_identity
-from tests.processes import ENVIRONMENT, ROOT, start_daemon, wait_for
+from tests.processes import COMMAND, ENVIRONMENT, ROOT, run_program, start_daemon, wait_for
 
 PATHS = re.compile(r"(?<![\w.~/}-])/(?=(?:etc|srv|store|usr/local|var|run)/)")
 """Where an absolute path of a page begins: it becomes one below the folder of its machine."""
@@ -33,6 +33,8 @@ LOGGED_S = 10
 """How long a record may take to its log, which is not written before the answer."""
 AS_DAEMON = "sudo -u realize /opt/realize/bin/"
 """How a program is run as the user of the daemon; here it is our own user."""
+PLAIN = re.compile(r"realize( +[\w~/.:=-]+)+")
+"""A command that the shell does nothing to but starting it; it is started warm."""
 PLACEHOLDER = "MCowBQYDK2VwAyEA..."
 NEW = "MCowBQYDK2VwAyEB..."
 """What stands for the first key of a peer, and for the one that it makes on the page."""
@@ -147,16 +149,15 @@ class Machine:
 
     def shell(self, command: str, code: int) -> str:
         """What a command says on both streams; it has to end with that code."""
-        ended = subprocess.run(
-            ["bash", "-c", command],
+        words = [re.sub("^~(?=/|$)", f"{self.root}/home", word) for word in command.split()]
+        ended = run_program(
+            [*COMMAND, *words[1:]] if PLAIN.fullmatch(command) else ["bash", "-c", command],
             env={**ENVIRONMENT, **self.environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.root / "home",
             text=True,
-            timeout=60,
-            check=False,
         )
         assert code == ended.returncode, f"{command}\n{ended.stdout}"
         return ended.stdout.replace(f"{self.root}/home", "~").replace(str(self.root), "")

@@ -23,7 +23,9 @@ from pkgutil import walk_packages
 
 from tests.processes import COMMAND, ENVIRONMENT, ROOT, TWISTD
 
-SETTLED_LATE = frozenset({"COLUMNS", "HOME", "REALIZE_CONFIG", "REALIZE_KEY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR"})
+SETTLED_LATE = frozenset(
+    {"COLUMNS", "HOME", "PATH", "REALIZE_CONFIG", "REALIZE_KEY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR"}
+)
 """Variables of the environment that nothing has looked at before `main` runs."""
 MAX_REQUEST_BYTES = 150_000
 PR_SET_CHILD_SUBREAPER = 36
