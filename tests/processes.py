@@ -58,6 +58,10 @@ def closing(streams: str, *argv: str) -> list[str]:
     return ["bash", "-c", f'exec "$@" {streams}', "bash", *argv]
 
 
+BUSY_S = 10.0
+"""How much longer than by itself something may take on a machine that has other things to do."""
+
+
 def wait_for(condition, seconds=30):
     """Wait until something holds."""
     deadline = time.monotonic() + seconds

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from realize.keys import load_identity
 from tests.leftovers import partial_at
-from tests.processes import ENVIRONMENT, TWISTD, Proxy, Site, digests, plant, run_program, wait_for
+from tests.processes import BUSY_S, ENVIRONMENT, TWISTD, Proxy, Site, digests, plant, run_program, wait_for
 
 MIB = 1 << 20
 
@@ -57,8 +57,8 @@ def test_one_huge_file(site, tmp_path):
     [interrupted] = summary["interrupted"]
     kept = partial_at(site.inbox, "large 0").stat().st_size
     assert 11 == done.returncode == summary["exit_code"]
-    assert 2.9 < took < 6
-    assert 4 * MIB < interrupted["reached"] <= kept
+    assert 2.9 < took < 3 + BUSY_S
+    assert MIB < interrupted["reached"] <= kept
     assert 1 == done.stderr.count("--max-duration 3s reached")
     assert 1 == len(done.stderr.splitlines())
     again = site.realize("--json", source, "hostb::inbox")
@@ -80,7 +80,7 @@ def test_many_small_files(site, tmp_path):
 
     here, there = digests(source), digests(site.inbox)
     assert 11 == done.returncode
-    assert took < 8
+    assert took < 4 + BUSY_S
     assert [] == [path for path, digest in original.items() if digest not in (here.get(path), there.get(path))]
     assert 0 < len([path for path in there if path in original]) < len(original)
     finish(site, source, original)
@@ -93,7 +93,7 @@ def test_a_limit_of_a_millisecond(site, tmp_path):
 
     done, took = timed(site, "--quiet", "--max-duration", "1ms", source, "hostb::inbox")
 
-    assert (1, True) == (done.returncode, took < 3)
+    assert (1, True) == (done.returncode, took < BUSY_S)
     assert original == digests(source)
 
 
@@ -119,7 +119,7 @@ def test_grace_lets_files_under_way_finish(site, tmp_path):
     )
 
     assert 11 == done.returncode
-    assert 4.5 < took < 15
+    assert 4.5 < took < 5 + BUSY_S
     assert ["a"] == os.listdir(site.inbox)
     assert ["b"] == os.listdir(source)
 
@@ -132,7 +132,7 @@ def test_grace_that_does_not_suffice(site, tmp_path):
     done, took = timed(site, "--throttle", "2M", "--max-duration", "2s", "--grace", "2s", source, "hostb::inbox")
 
     assert 11 == done.returncode
-    assert 3.9 < took < 8
+    assert 3.9 < took < 4 + BUSY_S
 
 
 def test_a_failure_outranks_the_limit(site, tmp_path):
@@ -176,7 +176,7 @@ def test_a_peer_that_accepts_and_never_speaks(tmp_path, silent):
 
     done, took = timed(site, "--max-duration", "2s", tmp_path / "source", "hostb::inbox")
 
-    assert (1, True) == (done.returncode, took < 5)
+    assert (1, True) == (done.returncode, took < 2 + BUSY_S)
     assert "realize: error: the time limit was reached, and no connection was made" in done.stderr
 
 
@@ -204,7 +204,7 @@ def test_a_peer_that_never_answers_hello(tmp_path):
     server.close()
     for connection in shaken:
         connection.close()
-    assert (1, True, 1) == (done.returncode, took < 9, len(shaken))
+    assert (1, True, 1) == (done.returncode, took < 3 + BUSY_S, len(shaken))
 
 
 def test_between_two_attempts(tmp_path):
@@ -216,7 +216,7 @@ def test_between_two_attempts(tmp_path):
 
     done, took = timed(site, "--no-progress", "--max-duration", "6s", tmp_path / "source", "hostb::inbox")
 
-    assert (1, True) == (done.returncode, 5.5 < took < 12)
+    assert (1, True) == (done.returncode, 5.5 < took < 6 + BUSY_S)
     assert 2 <= done.stderr.count("retrying in")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("realize: error: the time limit was reached, and no connection was made; 127.0.0.1:9 ")
@@ -234,7 +234,7 @@ def test_between_two_attempts_there_is_no_grace(tmp_path):
         site, "--no-progress", "--max-duration", "3s", "--grace", "30s", tmp_path / "source", "hostb::inbox"
     )
 
-    assert (1, True) == (done.returncode, 2.5 < took < 10)
+    assert (1, True) == (done.returncode, 2.5 < took < 3 + BUSY_S)
     assert "the time limit was reached" in done.stderr
 
 
@@ -260,7 +260,7 @@ def test_a_reader_of_messages_that_stands_still(tmp_path):
         command.kill()
         os.close(reading)
         os.close(writing)
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 2 + 5 + BUSY_S
 
 
 def test_no_retry(tmp_path):
@@ -272,7 +272,7 @@ def test_no_retry(tmp_path):
 
     done, took = timed(site, "--no-retry", tmp_path / "source", "hostb::inbox")
 
-    assert (1, True) == (done.returncode, took < 5)
+    assert (1, True) == (done.returncode, took < BUSY_S)
     assert "refused" in done.stderr
 
 
@@ -282,7 +282,7 @@ def test_what_is_permanent_is_not_retried(site, tmp_path):
 
     done, took = timed(site, tmp_path / "source", "hostb::nosuch")
 
-    assert (1, True) == (done.returncode, took < 5)
+    assert (1, True) == (done.returncode, took < BUSY_S)
 
 
 STUCK = {
@@ -319,7 +319,7 @@ def test_whatever_hangs_the_process_ends(site, tmp_path, what):
     )
 
     assert (1 if what == "a name server" else 11) == done.returncode
-    assert time.monotonic() - began < limit_s + 10
+    assert time.monotonic() - began < limit_s + 5 + BUSY_S
     assert 1 == done.stderr.count(f"--max-duration {limit_s}s reached")
     assert original == digests(source)
 
@@ -342,14 +342,14 @@ def test_a_signal_together_with_the_limit(site, tmp_path):
 def test_a_second_signal_ends_it_at_once(site, tmp_path):
     """Who signals twice does not wait for anything."""
     source = tmp_path / "source"
-    plant(source, 9, small=0, large=1, large_size=20 * MIB)
+    plant(source, 9, small=0, large=1, large_size=40 * MIB)
     process = site.spawn("--quiet", "--throttle", "1M", source, "hostb::inbox")
-    time.sleep(1.5)
+    wait_for(lambda: any(site.inbox.iterdir()))
 
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
 
-    assert 20 == process.wait(5)
+    assert 20 == process.wait(BUSY_S)
 
 
 def test_a_daemon_that_is_restarted_is_waited_for(site, tmp_path):
@@ -357,9 +357,8 @@ def test_a_daemon_that_is_restarted_is_waited_for(site, tmp_path):
     source = tmp_path / "source"
     original = plant(source, 10, small=30, large=2, large_size=8 * MIB)
     process = site.spawn("--json", "--throttle", "6M", source, "hostb::inbox", stdout=subprocess.PIPE)
-    time.sleep(1.5)
+    wait_for(lambda: any(path.name.startswith(".large") and path.stat().st_size for path in site.inbox.iterdir()))
     site.stop(signal.SIGKILL)
-    time.sleep(0.5)
     site.start()
 
     out, _ = process.communicate(timeout=60)
@@ -379,8 +378,7 @@ def test_a_connection_that_goes_dark(site, tmp_path):
     source = tmp_path / "source"
     original = plant(source, 15, small=0, large=1, large_size=12 * MIB)
     process = site.spawn("--json", "--throttle-up", "4M", source, "hostb::inbox", stdout=subprocess.PIPE)
-    while not any(site.inbox.iterdir()):
-        time.sleep(0.02)
+    wait_for(lambda: any(site.inbox.iterdir()))
     site.daemon.send_signal(signal.SIGSTOP)
     time.sleep(50)
     site.daemon.send_signal(signal.SIGCONT)
@@ -398,8 +396,7 @@ def test_a_frozen_daemon_does_not_keep_an_interrupted_command(site, tmp_path):
     source = tmp_path / "source"
     plant(source, 14, small=0, large=1, large_size=20 * MIB)
     process = site.spawn("--quiet", "--throttle-up", "4M", source, "hostb::inbox")
-    while not any(site.inbox.iterdir()):
-        time.sleep(0.02)
+    wait_for(lambda: any(site.inbox.iterdir()))
     site.daemon.send_signal(signal.SIGSTOP)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
@@ -415,14 +412,13 @@ def test_the_limit_while_shutting_down(site, tmp_path):
     plant(source, 16, small=0, large=1, large_size=20 * MIB)
     began = time.monotonic()
     process = site.spawn("--quiet", "--throttle-up", "4M", "--max-duration", "4s", source, "hostb::inbox")
-    while not any(site.inbox.iterdir()):
-        time.sleep(0.02)
+    wait_for(lambda: any(site.inbox.iterdir()))
     site.daemon.send_signal(signal.SIGSTOP)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     try:
         assert process.wait(25) in {11, 20}
-        assert time.monotonic() - began < 11
+        assert time.monotonic() - began < 4 + 5 + BUSY_S
     finally:
         site.daemon.send_signal(signal.SIGCONT)
 
@@ -458,7 +454,7 @@ def test_a_daemon_that_stops_drains(site, tmp_path):
     log = site.log.read_text()
     site.start()
 
-    assert (True, True) == (code in {0, -signal.SIGTERM}, 0.5 < took < 9)
+    assert (True, True) == (code in {0, -signal.SIGTERM}, 0.5 < took < 1 + BUSY_S)
     assert 0 == process.wait(60)
     assert original == digests(site.inbox)
     assert "Traceback" not in log

@@ -576,12 +576,12 @@ def test_reload_withdraws_rights(site, tmp_path):
     good = config.read_text()
     config.write_text("nonsense")
     site.daemon.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
+    wait_for(lambda: "reload_failed" in site.log.read_text())
     assert 0 == site.realize("status", "hostb").returncode
 
     config.write_text(good.replace(site.keys["command"], site.keys["daemon"]))
     site.daemon.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
+    wait_for(lambda: '"reloaded"' in site.log.read_text())
     refused = site.realize("status", "hostb")
 
     site.stop()

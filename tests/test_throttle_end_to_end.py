@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tests.leftovers import leave_partial
-from tests.processes import ENVIRONMENT, Site, digests, wait_for
+from tests.processes import BUSY_S, ENVIRONMENT, Site, digests, wait_for
 
 MIB = 1 << 20
 
@@ -45,7 +45,7 @@ def test_what_is_sent_keeps_to_the_limit(site, tmp_path, option):
     """6 MiB at 2 MiB/s take about three seconds."""
     took = timed(site, option, "2M", tmp_path / "source", "hostb::inbox")
 
-    assert 2.7 < took < 8
+    assert 2.7 < took < 3 + BUSY_S
     assert 1 == len(digests(site.inbox))
 
 
@@ -56,7 +56,7 @@ def test_what_is_received_keeps_to_the_limit(site, tmp_path, option):
 
     took = timed(site, option, "2M", "hostb::inbox", tmp_path / "target")
 
-    assert 2.7 < took < 8
+    assert 2.7 < took < 3 + BUSY_S
 
 
 @pytest.mark.parametrize("direction", ["push", "pull"])
@@ -85,15 +85,15 @@ def test_progress_is_told_in_bytes_however_slow_the_line_is(site, tmp_path, dire
 
 def test_the_other_direction_is_not_limited(site, tmp_path):
     """--throttle-down does not slow what is sent."""
-    assert timed(site, "--throttle-down", "64k", tmp_path / "source", "hostb::inbox") < 8
+    assert timed(site, "--throttle-down", "64k", tmp_path / "source", "hostb::inbox") < BUSY_S
 
 
 def test_what_a_resume_skips_is_not_charged(site, tmp_path):
-    """Five of six megabytes are there: at 1 MiB/s the rest takes a second, not six."""
+    """All but 256 KiB of six megabytes is there: at 256 KiB/s the rest takes a second, not 24."""
     content = (tmp_path / "source" / "big").read_bytes()
-    leave_partial(site.inbox, "big", content[: 5 * MIB])
+    leave_partial(site.inbox, "big", content[: -(256 << 10)])
 
-    assert timed(site, "--throttle", "1M", tmp_path / "source", "hostb::inbox") < 5
+    assert timed(site, "--throttle", "256k", tmp_path / "source", "hostb::inbox") < 1 + BUSY_S
 
 
 def test_a_limit_of_one_kibibyte_works(site, tmp_path):
@@ -227,7 +227,7 @@ def test_verbose_says_which_limits_hold(site, tmp_path):
 
 def test_unlimited_is_a_limit_too(site, tmp_path):
     """`--throttle unlimited` is accepted and limits nothing."""
-    assert timed(site, "--throttle", "unlimited", tmp_path / "source", "hostb::inbox") < 8
+    assert timed(site, "--throttle", "unlimited", tmp_path / "source", "hostb::inbox") < BUSY_S
 
 
 def test_status_is_prompt_while_a_transfer_is_slow(site, tmp_path):
@@ -243,7 +243,7 @@ def test_status_is_prompt_while_a_transfer_is_slow(site, tmp_path):
     command.wait()
 
     assert 0 == done.returncode
-    assert took < 4
+    assert took < BUSY_S
 
 
 def soon_eight(monkeypatch, seconds):
@@ -265,7 +265,7 @@ def test_a_command_obeys_its_timetable_in_the_middle_of_a_file(site, tmp_path, m
 
     assert early < eight
     assert 64 << 10 in [row["limit"] for row in limits if row["scope"] == "connection"]
-    assert (0, True) == (command.wait(20), time.time() >= eight)
+    assert (0, True) == (command.wait(30), time.time() >= eight)
     told = [record for record in site.records() if record["event"] == "throttle_changed" and record["old"] == 64 << 10]
     assert {("send", None), ("receive", None)} == {(record["direction"], record["new"]) for record in told}
 
@@ -288,7 +288,7 @@ def test_a_daemon_obeys_its_timetable_while_it_sends(site, tmp_path, monkeypatch
         service[name] for name in ("limit", "changes_to", "timetable")
     )
     assert 0 < service["changes_in"] < 12
-    assert (0, True) == (command.wait(20), time.time() >= eight)
+    assert (0, True) == (command.wait(30), time.time() >= eight)
     # A log is written by a thread of its own.
     wait_for(lambda: [record for record in site.records() if record["event"] == "throttle_changed"])
     changes = [record for record in site.records() if record["event"] == "throttle_changed"]
