@@ -44,8 +44,15 @@ SENT = 'realize_transferred_bytes_total{kind="content", direction="send", peer="
 
 def promtool(*arguments):
     """What `promtool` says; it must be content."""
+    # Its collections of garbage are a quarter of the work while it may take so little memory.
+    memory = {"GOGC": "off", "GOMEMLIMIT": "400MiB"}
     done = subprocess.run(
-        [program("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False, cwd=RULES
+        [program("promtool"), *map(str, arguments)],
+        env={**os.environ, **memory},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=RULES,
     )
     assert 0 == done.returncode, done.stdout + done.stderr
     return done.stdout
