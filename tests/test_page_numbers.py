@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from realize.cli.deadline import KILL_AFTER_S
 from realize.concurrency.memory import MIN_PEER_BYTES
 from realize.config.addresses import DEFAULT_PORT
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S
 from realize.fs.names import MAX_PATH_BYTES, MAX_PATH_COMPONENTS
+from realize.fs.xattrs import MAX_XATTRS_BYTES
 from realize.keys import MAX_KEYS
+from realize.mover.jobs import CANCEL_TIMEOUT_S
+from realize.mover.move import DELAYS
+from realize.mover.run import SOURCE_IDLE_S
+from realize.runs.check_findings import MAX_CLOCK_SKEW_S, SLOW_COMMIT_S
 from realize.runs.checking import STEP_TIMEOUT_S
 from realize.runs.metrics import PUSH_INTERVAL_S
+from realize.runs.reconnecting import MAX_DELAY_S
 from realize.store.client.store import MAX_LISTED_ENTRIES
 from realize.store.local.promised_space import STALLED_AFTER_S
 from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S
 from realize.telemetry.logging.limiting import MAX_PEER_EVENTS
 from realize.telemetry.metrics.exposition import REQUEST_TIMEOUT_S
-from realize.values import MAX_COMPONENT_BYTES, MAX_TARGET_BYTES, MIN_HOLE_BYTES
+from realize.values import MAX_ALIKE_FILES, MAX_COMPONENT_BYTES, MAX_TARGET_BYTES, MIN_HOLE_BYTES
 from realize.watch.settling import MAX_KNOWN_FILES
 from realize.wire.boxes import MAX_BOX_BYTES
 from realize.wire.control_client import MAX_CONTROL_CONNECTIONS
@@ -42,6 +49,14 @@ HELD: list[tuple[str, str, float]] = [
     ("daemon.md", "{} s after the drain time it ends itself by force", DRAIN_KILL_AFTER_S),
     ("daemon.md", "wait longer than `drain` and {} s before it kills", DRAIN_KILL_AFTER_S),
     ("operations.md", "up to {} files are known by name", MAX_KNOWN_FILES),
+    ("usage.md", "no answer and nothing moved for {} seconds", SOURCE_IDLE_S),
+    ("limits.md", "{} s after limit and grace the process ends by force", KILL_AFTER_S),
+    ("limits.md", "waits for the answer, {} seconds at most", CANCEL_TIMEOUT_S),
+    ("limits.md", "up to {} minutes (each wait", MAX_DELAY_S / 60),
+    ("check.md", "Each step takes at most {} seconds", STEP_TIMEOUT_S),
+    ("check.md", "how sure that is; more than {} s is a warning", MAX_CLOCK_SKEW_S),
+    ("check.md", "more than {} s is a warning. It needs the right", SLOW_COMMIT_S),
+    ("preserving.md", "`user.*`, up to {} KiB for a file", MAX_XATTRS_BYTES / KIB),
     ("traffic.md", "A hole shorter than {} KiB is sent as zeros", MIN_HOLE_BYTES / KIB),
     ("troubleshooting.md", "The default port is {}.", DEFAULT_PORT),
     ("commands.md", "Each step takes at most {} seconds", STEP_TIMEOUT_S),
@@ -51,6 +66,8 @@ HELD: list[tuple[str, str, float]] = [
 """Page, sentence, and the number that stands in it."""
 
 IN_WORDS: list[tuple[str, str, bool]] = [
+    ("usage.md", "and at the eight latest numbered ones of the same size", MAX_ALIKE_FILES == 8),
+    ("usage.md", "Realize tries it three more times within some seconds", len(DELAYS) == 3),
     ("security.md", "or any of up to four while it [changes its key]", MAX_KEYS == 4),
     ("security.md", "on which nothing comes for ten minutes is closed", STREAM_IDLE_TIMEOUT_S == 600),
     ("security.md", "does not grow is given to others after a minute", STALLED_AFTER_S == 60),

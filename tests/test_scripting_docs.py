@@ -169,12 +169,12 @@ def test_lines_of_the_manifest():
     """`docs/manifest.md` has each field, and a row for each event."""
     disk = Disk()
     manifest = made(disk)
-    file = Arrived(NAME, 3, b"", How.RENAMED, stored_as=NAME, target=NAME, backup=NAME)
+    file = Arrived(NAME, 3, b"", How.RENAMED, stored_as=NAME, target=NAME, backup=NAME, linked_to=NAME)
     for record in (manifest.durable, manifest.removed, manifest.unknown):
         record("src", [file])
         disk.groups[-1][2].callback(None)
-    part = page("manifest.md")
+    text = page("manifest.md")
     lines = [line for group, _, _ in disk.groups for line in group]
 
-    assert {line["event"] for line in lines} == set(table(part))
-    assert set() == {name for line in lines for name in plain(line)} - set(quoted(part))
+    assert {line["event"] for line in lines} == set(table(section(text, "Events")))
+    assert set() == {name for line in lines for name in plain(line)} - set(table(section(text, "Fields")))

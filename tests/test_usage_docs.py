@@ -15,13 +15,14 @@ from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S, STOPPING
 from realize.errors import UsageError
 from realize.exit_codes import DaemonExitCode, ExitCode
 from realize.mover.filters import selection
+from realize.runs.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY
 from realize.units import parse_duration, parse_rate, parse_size
 from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S
 from tests.pages import page, quoted, rows, section
 
 USAGE, SCRIPTING, DAEMON = page("usage.md"), page("scripting.md"), page("daemon.md")
-SELECTING, LIMITS = page("selecting.md"), page("limits.md")
+SELECTING, LIMITS, CHECK = page("selecting.md"), page("limits.md"), page("check.md")
 SPLIT_OFF = [page(f"{name}.md") for name in ("selecting", "limits", "traffic", "preserving", "check", "manifest")]
 
 
@@ -102,6 +103,15 @@ def test_what_patterns_match():
         chosen = selection([("exclude", *quoted(pattern))])
         assert set() == {path for path in quoted(matching) if chosen.accepts_path(path.encode())}
         assert set(quoted(others)) == {path for path in quoted(others) if chosen.accepts_path(path.encode())}
+
+
+def test_steps_of_a_check():
+    """The table has each of them, in their order, and what needs a directory is what the page says."""
+    steps = [name for row in rows(section(CHECK, "Steps")) for name in quoted(row[0])]
+
+    assert [*OF_THE_WAY, *OF_THE_PEER, *OF_THE_DIRECTORY] == steps
+    assert len(OF_THE_DIRECTORY) == 5
+    assert "The last five need a directory" in CHECK
 
 
 @pytest.mark.parametrize("name", sorted(realize.commands))
