@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from realize.cli.main import realize
 from realize.daemon.tap import Options
 from release.man.pages import EXPLAINED_IN, SCRIPTING, USAGE, Pages
 from release.man.roff import code, line_of, macro, markdown, text
-from tests.pages import ROOT, page, section
+from tests.pages import ROOT, page
 from tests.prometheus import program
 
 COMMANDS = sorted(realize.commands)
@@ -163,17 +162,6 @@ def test_pages_that_are_named_exist(folder):
 def test_the_date_is_that_of_the_release(folder):
     """Two builds of the same sources are the same."""
     assert "1970-01-02" in shown(folder, "realize").splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    "line", [line.strip() for line in section(page("usage.md"), "Examples").splitlines() if line.startswith("    ")]
-)
-def test_examples_are_command_lines(line):
-    """Each of them is understood."""
-    _, *words = shlex.split(re.split("  #| > ", line)[0])
-    name, rest = (words[0], words[1:]) if words[0] in realize.commands else ("move", words)
-
-    realize.commands[name].make_context(name, rest, parent=click.Context(realize))
 
 
 def test_what_would_be_a_request_is_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 
 import click
@@ -14,15 +15,18 @@ from realize.daemon.tap import Options
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S, STOPPING
 from realize.errors import UsageError
 from realize.exit_codes import DaemonExitCode, ExitCode
+from realize.fs.names import leads_outside
 from realize.mover.filters import selection
 from realize.runs.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY
 from realize.units import parse_duration, parse_rate, parse_size
+from realize.values import Compress, OnConflict, Preserve
 from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S
 from tests.pages import page, quoted, rows, section
 
 USAGE, SCRIPTING, DAEMON = page("usage.md"), page("scripting.md"), page("daemon.md")
 SELECTING, LIMITS, CHECK = page("selecting.md"), page("limits.md"), page("check.md")
+PRESERVING, TRAFFIC = page("preserving.md"), page("traffic.md")
 SPLIT_OFF = [page(f"{name}.md") for name in ("selecting", "limits", "traffic", "preserving", "check", "manifest")]
 
 
@@ -103,6 +107,48 @@ def test_what_patterns_match():
         chosen = selection([("exclude", *quoted(pattern))])
         assert set() == {path for path in quoted(matching) if chosen.accepts_path(path.encode())}
         assert set(quoted(others)) == {path for path in quoted(others) if chosen.accepts_path(path.encode())}
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        (section(USAGE, "The name is taken"), [each.name.lower() for each in OnConflict]),
+        (section(PRESERVING, "Attributes").partition("If something")[0], [each.value for each in Preserve]),
+        (section(TRAFFIC, "Compression").partition("Without the option")[0], [each.value for each in Compress]),
+    ],
+    ids=["--on-conflict", "--preserve", "--compress"],
+)
+def test_values_of_an_option(part, names):
+    """Its table has a row for each."""
+    assert set(names) == {quoted(row[0])[0] for row in rows(part)}
+
+
+def test_which_symlinks_lead_outside():
+    """Each target in the table does, or does not, one directory below the top."""
+    table = rows(section(PRESERVING, "Symlinks").partition("A symlink that one")[0])
+    moved = {target: row[1].startswith("yes") for row in table for target in quoted(row[0])}
+
+    assert 5 == len(moved)
+    assert moved == {target: not leads_outside(target.encode(), depth=1) for target in moved}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        line.strip()
+        for text in [USAGE, *SPLIT_OFF]
+        for line in text.splitlines()
+        if re.match(r"    (\S.* )?realize (?!\[)", line) and "<(" not in line
+    ],
+)
+def test_examples_are_command_lines(line):
+    """Each example on these pages is understood."""
+    given = re.search(r"\brealize (.+?)(  +#| > |$)", line)
+    assert given
+    words = shlex.split(given[1])
+    name, rest = (words[0], words[1:]) if words[0] in realize.commands else ("move", words)
+
+    realize.commands[name].make_context(name, rest, parent=click.Context(realize))
 
 
 def test_steps_of_a_check():
