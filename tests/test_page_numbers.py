@@ -52,7 +52,7 @@ HELD: list[tuple[str, str, float]] = [
     ("usage.md", "no answer and nothing moved for {} seconds", SOURCE_IDLE_S),
     ("limits.md", "{} s after limit and grace the process ends by force", KILL_AFTER_S),
     ("limits.md", "waits for the answer, {} seconds at most", CANCEL_TIMEOUT_S),
-    ("limits.md", "up to {} minutes (each wait", MAX_DELAY_S / 60),
+    ("limits.md", "after twice as long each time, up to {} minutes", MAX_DELAY_S / 60),
     ("check.md", "Each step takes at most {} seconds", STEP_TIMEOUT_S),
     ("check.md", "how sure that is; more than {} s is a warning", MAX_CLOCK_SKEW_S),
     ("check.md", "more than {} s is a warning. It needs the right", SLOW_COMMIT_S),

@@ -148,7 +148,7 @@ def test_examples_are_command_lines(line):
     words = shlex.split(given[1])
     name, rest = (words[0], words[1:]) if words[0] in realize.commands else ("move", words)
 
-    realize.commands[name].make_context(name, rest, parent=click.Context(realize))
+    realize.commands[name].make_context(name, rest, parent=click.Context(realize, **realize.context_settings))
 
 
 def test_steps_of_a_check():
