@@ -19,7 +19,7 @@ from realize.telemetry.metrics.run_metrics import LAST_SUCCESS
 from tests.processes import ENVIRONMENT, Site
 from tests.prometheus import Prometheus, Pushgateway, check_metrics, fetch, shipped_rules
 
-DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
+DOCS = Path(__file__).parent.parent / "docs" / "run-metrics.md"
 DAY = 86_400
 
 
@@ -95,7 +95,7 @@ def retrying(site, *arguments):
 
 
 def document(language, number):
-    """A block of code of docs/metrics.md."""
+    """A block of code of docs/run-metrics.md."""
     return re.findall(rf"^```{language}\n(.*?)^```", DOCS.read_text(), flags=re.MULTILINE | re.DOTALL)[number]
 
 

@@ -24,11 +24,13 @@ class NamedLimitsCollector(Collector):
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The three families, with a sample of each limit."""
         rates = GaugeMetricFamily(
-            "realize_named_limit_bytes_per_second", "Rate limits; +Inf is unlimited.", labels=("name",)
+            "realize_named_limit_bytes_per_second", "Rate limits in force; +Inf is unlimited.", labels=("name",)
         )
-        sent = CounterMetricFamily("realize_named_limit_sent_bytes", "Bytes sent below a limit.", labels=("name",))
+        sent = CounterMetricFamily(
+            "realize_named_limit_sent_bytes", "Bytes that were sent by all connections of that name.", labels=("name",)
+        )
         waiting = GaugeMetricFamily(
-            "realize_named_limit_waiting_bytes", "Bytes that a limit holds back.", labels=("name",)
+            "realize_named_limit_waiting_bytes", "Bytes that the limit holds back.", labels=("name",)
         )
         for name, limit in sorted(self._limits.items()):
             rates.add_metric([name], math.inf if limit.rate is None else limit.rate)

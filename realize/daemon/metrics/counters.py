@@ -88,12 +88,14 @@ class Metrics(EventHooks):
         gauge = partial(Gauge, registry=self.registry)
         count = partial(Counter, registry=self.registry)
         observe = partial(Histogram, registry=self.registry)
-        build = gauge("realize_build_info", "1; which version of what runs.", ["version", "python", "twisted"])
+        build = gauge(
+            "realize_build_info", "Always 1; the labels are the versions that run.", ["version", "python", "twisted"]
+        )
         build.labels(__version__, platform.python_version(), twisted.__version__).set(1)
         self._start_time = gauge("realize_start_time_seconds", "When the service started.")
-        self._refusals = count("realize_refusals", "Connections and commands that were refused.", ["reason"])
+        self._refusals = count("realize_refusals", "Connections and commands that were refused, by reason.", ["reason"])
         self._commands = count(
-            "realize_commands", "Commands of peers that were answered, or refused.", ["command", "outcome"]
+            "realize_commands", "Commands of peers that were answered, by outcome.", ["command", "outcome"]
         )
         self._command_seconds = observe(
             "realize_command_duration_seconds",
@@ -101,31 +103,37 @@ class Metrics(EventHooks):
             ["command"],
             buckets=_COMMAND_SECONDS,
         )
-        self._accepted = count("realize_connections_accepted", "Connections that have said Hello.", ["peer"])
+        self._accepted = count("realize_connections_accepted", "Connections that were let in.", ["peer"])
         self._former_keys = count(
             "realize_former_key_connections",
-            "Connections of a peer for which a former key was used: one of its own, or of the daemon.",
+            "Connections that used a former key, of the peer or of the daemon.",
             ["peer", "of"],
         )
-        self._committed = count("realize_files_committed", "Files that arrived and are durable.", ["dir", "how"])
-        self._linked = count("realize_links_committed", "Symlinks that arrived and are durable.", ["dir", "how"])
+        self._committed = count(
+            "realize_files_committed", "Files that arrived and are on stable storage.", ["dir", "how"]
+        )
+        self._linked = count(
+            "realize_links_committed", "Symlinks that arrived and are on stable storage.", ["dir", "how"]
+        )
         self._hard_linked = count(
             "realize_hard_links_committed",
-            "Further names that files got, and are durable.",
+            "Hard links that arrived and are on stable storage.",
             ["dir", "how"],
         )
-        self._removed = count("realize_files_removed", "Files that were removed because they were moved away.", ["dir"])
+        self._removed = count(
+            "realize_files_removed", "Files and symlinks that were removed because they were moved away.", ["dir"]
+        )
         self._failed = count(
             "realize_file_failures",
-            "Requests about one file that failed, including those that a retry can fix.",
+            "Requests about one file that failed, also those that a retry fixes.",
             ["dir", "reason"],
         )
         self._saved = count("realize_saved_bytes", "Bytes of content that did not have to be sent.", ["how"])
         self._groups = observe(
-            "realize_commit_group_files", "Files that were committed together.", ["dir"], buckets=_GROUP_FILES
+            "realize_commit_group_files", "Files that were made durable together.", ["dir"], buckets=_GROUP_FILES
         )
         self._syncs = observe(
-            "realize_sync_duration_seconds", "Time to make something durable.", ["dir", "what"], buckets=_SYNC_SECONDS
+            "realize_sync_duration_seconds", "Time that fsync or syncfs took.", ["dir", "what"], buckets=_SYNC_SECONDS
         )
         self._lag = observe(
             "realize_reactor_lag_seconds", "How late a timer of the network thread was.", buckets=_LAG_SECONDS

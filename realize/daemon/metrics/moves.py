@@ -36,23 +36,23 @@ _OTHER: Final = InternalError.wire_code.decode()
 
 # Family, name without _total, help, labels besides the move.
 _FAMILIES_OF_MOVES: Final[tuple[tuple[type[MoveFamily], str, str, tuple[str, ...]], ...]] = (
-    (GaugeMetricFamily, "realize_move_state", "1 for the state that the move is in, 0 for the others.", ("state",)),
-    (GaugeMetricFamily, "realize_move_sources", "Local sources by how they are watched.", ("watching",)),
-    (GaugeMetricFamily, "realize_move_backlog_files", "Files that are known and not moved.", ()),
-    (GaugeMetricFamily, "realize_move_backlog_bytes", "Their bytes.", ()),
-    (GaugeMetricFamily, "realize_move_backlog_incomplete", "1 if there are more files than are known.", ()),
+    (GaugeMetricFamily, "realize_move_state", "1 for the present state of the move, 0 for the others.", ("state",)),
+    (GaugeMetricFamily, "realize_move_sources", "Local sources, by how they are watched.", ("watching",)),
+    (GaugeMetricFamily, "realize_move_backlog_files", "Files that wait to be moved.", ()),
+    (GaugeMetricFamily, "realize_move_backlog_bytes", "Bytes of the files that wait to be moved.", ()),
+    (GaugeMetricFamily, "realize_move_backlog_incomplete", "1 if more files wait than are known.", ()),
     (
         GaugeMetricFamily,
         "realize_move_backlog_oldest_timestamp_seconds",
-        "Since when the oldest of them has been there.",
+        "Since when the oldest waiting file has been there.",
         (),
     ),
     (CounterMetricFamily, "realize_move_moved_files", "Files that were moved.", ()),
-    (CounterMetricFamily, "realize_move_moved_bytes", "Their bytes.", ()),
-    (CounterMetricFamily, "realize_move_failures", "Failures of runs and of single files.", ("reason",)),
+    (CounterMetricFamily, "realize_move_moved_bytes", "Bytes of the files that were moved.", ()),
+    (CounterMetricFamily, "realize_move_failures", "Failures of whole runs and of single files.", ("reason",)),
     (GaugeMetricFamily, "realize_move_failed_files", "Files that failed and wait for another attempt.", ()),
-    (GaugeMetricFamily, "realize_move_run_start_timestamp_seconds", "When the run began that goes on.", ()),
-    (GaugeMetricFamily, "realize_move_last_run_duration_seconds", "How long the last run took.", ()),
+    (GaugeMetricFamily, "realize_move_run_start_timestamp_seconds", "When the present run began.", ()),
+    (GaugeMetricFamily, "realize_move_last_run_duration_seconds", "Duration of the last run.", ()),
     (GaugeMetricFamily, "realize_move_last_run_timestamp_seconds", "When the last run ended.", ()),
     (
         GaugeMetricFamily,
@@ -60,13 +60,18 @@ _FAMILIES_OF_MOVES: Final[tuple[tuple[type[MoveFamily], str, str, tuple[str, ...
         "When a run last ended with everything done.",
         (),
     ),
-    (GaugeMetricFamily, "realize_move_next_run_timestamp_seconds", "When it runs again by itself.", ()),
-    (GaugeMetricFamily, "realize_move_failing_since_timestamp_seconds", "Since when it fails as a whole.", ()),
-    (CounterMetricFamily, "realize_move_after", "Programs that were run after a run.", ("outcome",)),
+    (GaugeMetricFamily, "realize_move_next_run_timestamp_seconds", "When the move runs again by itself.", ()),
+    (
+        GaugeMetricFamily,
+        "realize_move_failing_since_timestamp_seconds",
+        "Since when the move has been failing as a whole.",
+        (),
+    ),
+    (CounterMetricFamily, "realize_move_after", "Programs after a run, by how they ended.", ("outcome",)),
     (
         GaugeMetricFamily,
         "realize_move_throttle_limit_bytes_per_second",
-        "Its own rate limits; +Inf is unlimited.",
+        "Rate limits of the move; +Inf is unlimited.",
         ("direction",),
     ),
 )
@@ -101,7 +106,9 @@ def _families() -> Iterator[MoveFamily]:
 
 
 def _durations() -> SummaryMetricFamily:
-    return SummaryMetricFamily("realize_move_run_duration_seconds", "How long runs took that ended.", labels=("move",))
+    return SummaryMetricFamily(
+        "realize_move_run_duration_seconds", "Duration of the runs that have ended.", labels=("move",)
+    )
 
 
 def _samples(status: MoveStatus) -> Iterator[tuple[str, float, tuple[str, ...]]]:

@@ -118,10 +118,10 @@ def _registry(families: Iterable[Metric]) -> CollectorRegistry:
 
 def _shared(prefix: str, figures: Figures, labels: Mapping[str, str]) -> Iterator[Metric]:
     """The metrics that both sets have in the same form."""
-    yield _gauge(f"{prefix}_start_timestamp_seconds", "When the run began.", figures.started, labels)
+    yield _gauge(f"{prefix}_start_timestamp_seconds", "When the process began.", figures.started, labels)
     text = "Files that were found, by what became of them."
     yield _split(f"{prefix}_files", text, figures.files, "result", labels)
-    text = "Bytes of the files found, by what became of them."
+    text = "Bytes of the files that were found, by what became of them."
     yield _split(f"{prefix}_bytes", text, figures.sizes, "result", labels)
 
 
@@ -129,11 +129,15 @@ def _live(figures: Figures, pushes: Pushes | None) -> Iterator[Metric]:
     yield from _shared("realize_run", figures, {})
     if figures.deadline is not None:
         yield _gauge("realize_run_deadline_timestamp_seconds", "When --max-duration ends the run.", figures.deadline)
-    yield _count("realize_run_sent_bytes", "Bytes of content that travelled.", figures.sent)
-    yield _count("realize_run_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
+    yield _count("realize_run_sent_bytes", "Bytes of content that were sent, before compression.", figures.sent)
+    yield _count(
+        "realize_run_retries",
+        "Connections that were lost, or could not be made, and were tried again.",
+        figures.retries,
+    )
     yield _split(
         "realize_run_throttle_limit_bytes_per_second",
-        "What the command line limits the run to; +Inf is unlimited.",
+        "Rate limits of the command line; +Inf is unlimited.",
         _all_limits(figures),
         "direction",
     )
@@ -148,28 +152,34 @@ def _last(figures: Figures, ending: Ending | None, labels: Mapping[str, str]) ->
 
     yield from _shared("realize_last", figures, labels)
     yield gauge("realize_last_in_progress", "1 while the run goes on, 0 when it has ended.", ending is None)
-    yield gauge("realize_last_duration_seconds", "How long it took, from the start of the process.", figures.duration)
-    yield gauge("realize_last_sent_bytes", "Bytes of content that travelled.", figures.sent)
-    yield gauge("realize_last_retries", "Connections that were lost, or not made, and tried again.", figures.retries)
-    text = "Files at the destination that may be at the source too: no answer came to their removal."
+    yield gauge(
+        "realize_last_duration_seconds", "Duration of the run so far, from the start of the process.", figures.duration
+    )
+    yield gauge("realize_last_sent_bytes", "Bytes of content that were sent, before compression.", figures.sent)
+    yield gauge(
+        "realize_last_retries",
+        "Connections that were lost, or could not be made, and were tried again.",
+        figures.retries,
+    )
+    text = "Files at the destination that may be at the source too: their removal got no answer."
     yield gauge("realize_last_unknown_removals", text, figures.unknown_removals)
     yield _split(
         "realize_last_throttle_limit_bytes_per_second",
-        "What the command line limited the run to; +Inf is unlimited.",
+        "Rate limits of the command line; +Inf is unlimited.",
         _all_limits(figures),
         "direction",
         labels,
     )
     if ending is None:
         return
-    yield gauge("realize_last_exit_code", "The exit code of the command.", ending.exit_code)
-    yield gauge("realize_last_completion_timestamp_seconds", "When a run last ended, however it did.", ending.at)
+    yield gauge("realize_last_exit_code", "Exit code of the last run that ended.", ending.exit_code)
+    yield gauge("realize_last_completion_timestamp_seconds", "When a run last ended, with any result.", ending.at)
     if ending.succeeded:
         yield _success(ending.at, labels)
 
 
 def _success(at: float, labels: Mapping[str, str]) -> Metric:
-    return _gauge(LAST_SUCCESS, "When a run last ended with everything moved.", at, labels)
+    return _gauge(LAST_SUCCESS, "When a run last ended with everything done.", at, labels)
 
 
 def _all_limits(figures: Figures) -> dict[str, float]:
