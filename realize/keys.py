@@ -259,7 +259,7 @@ def _private(content: bytes, name: str) -> Ed25519PrivateKey:
         key = load_pem_private_key(content, password=None)
     except TypeError as error:
         raise ConfigError(
-            f"{name}: the key is encrypted, and nobody can be asked for its password; "
+            f"{name}: the key is encrypted, and Realize cannot ask for its password; "
             "keep it unencrypted in a file of mode 0600"
         ) from error
     except (ValueError, UnsupportedAlgorithm):

@@ -58,15 +58,15 @@ def client_notes(peer: str) -> list[str]:
 def admission(own: PublicKey) -> list[str]:
     """What to add to the configuration of a daemon, so that it accepts our key."""
     peer = own_name()
-    opening = "the daemon there needs these lines in its configuration, and then SIGHUP"
+    opening = "add these lines to the configuration of the daemon there, and run realize reload there"
     return [opening, *client_notes(peer), *client_lines(peer, own)]
 
 
 def right(peer: str, directory: str) -> list[str]:
     """What to add to the configuration of a daemon that knows us as ``peer``, for a right in a directory."""
     return [
-        "the daemon there needs the directory in [dirs], and in the table that it has for this machine a right for it,",
-        f"beside what dirs has already (rights: {RIGHTS}), and then SIGHUP:",
+        "in the configuration of the daemon there, add the directory to [dirs], if it is missing, and to the table of",
+        f"this machine a right for it, beside those in dirs (rights: {RIGHTS}); then run realize reload there:",
         table(peer),
         _dirs(directory),
     ]

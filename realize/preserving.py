@@ -29,9 +29,9 @@ def preserved(names: Iterable[str]) -> frozenset[Preserve]:
         elif name in NAMES:
             chosen.add(Preserve(name))
         elif name != NONE or len(listed) > 1:
-            raise UsageError(f"{quoted(name)}: expected some of {', '.join(NAMES)}, or one of {ALL} and {NONE}")
+            raise UsageError(f"{quoted(name)}: expected {ALL}, {NONE}, or some of {', '.join(NAMES)}")
     if not listed:
-        raise UsageError(f"expected some of {', '.join(NAMES)}, or one of {ALL} and {NONE}")
+        raise UsageError(f"expected {ALL}, {NONE}, or some of {', '.join(NAMES)}")
     return preserving(chosen)
 
 

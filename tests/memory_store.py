@@ -257,7 +257,7 @@ class MemoryStore:
         number = file.number or self._free_number(file.path)
         path = numbered(file.path, number)
         if self._is_taken(path):
-            raise Busy(f"{display_name(file.path)}: its numbered names are taken again and again")
+            raise Busy(f"{display_name(file.path)}: other programs keep taking its numbered names")
         stored = self.make_final(evolve(file, path=path), OnConflict.FAIL)
         return evolve(stored, how=Committed.RENAMED, number=number)
 
@@ -465,7 +465,7 @@ class MemoryStore:
         link = self.symlinks.get(path)
         if link is None:
             if path in self.files or self.obstacle(path):
-                raise SourceChanged(f"{display_name(path)}: is no symlink any more")
+                raise SourceChanged(f"{display_name(path)}: is not a symlink any more")
             raise NotFound(f"{display_name(path)}: no such symlink")
         self._judge_link(path, link.target, self.gives_links)
         return FoundSymlink(Symlink(path, link.target, link.version.mtime_ns), link.version)

@@ -473,7 +473,7 @@ async def test_it_needs_no_handler_of_sigchld(around):
     finally:
         signal.signal(signal.SIGCHLD, former)
 
-    assert "nobody knows how it ended" in around.log.named("after_program_failed")[0]["error"]
+    assert "its exit code is not known" in around.log.named("after_program_failed")[0]["error"]
     assert ["done"] == around.said()
 
 

@@ -388,7 +388,7 @@ def test_a_move_waits_for_a_directory_that_is_absent(tmp_path):
     sentence = "directory inbox is not there now: No such file or directory"
     assert 3 == checked.returncode
     assert f"FAIL  directory      {sentence}" in checked.stdout
-    assert "which takes it up by itself" in checked.stdout
+    assert "the daemon notices by itself" in checked.stdout
     assert '"available": false' in asked.stdout
     assert 1 == listed.returncode
     assert sentence in listed.stderr

@@ -405,7 +405,7 @@ def test_only_who_may_replace_may_say_where_backups_go():
     pair.client.theirs = Greeting("older", (commands.DELTAS,))
     error = pair.result(pair.store(backup_dir=b".backup").open(b"salt"))
     assert isinstance(error, VersionMismatch)
-    assert "does not know how to keep backups: update it" in str(error)
+    assert "cannot keep backups: upgrade it" in str(error)
     pair.client.close()
     pair.flush()
 

@@ -135,7 +135,9 @@ def test_rights_that_are_missing_are_named_with_where_they_belong():
     some, none_missing = rights(["write"], "camera.1"), rights(["read", "write", "remove", "prune"], "camera")
 
     assert "write: we may move and copy to it" == some.found
-    assert ['(for read, remove, prune: add it there in dirs of [peers."camera.1"], and then SIGHUP)'] == some.mend
+    assert [
+        '(for read, remove, prune: add it there to dirs of [peers."camera.1"], and run realize reload there)'
+    ] == some.mend
     assert [] == none_missing.mend
 
 

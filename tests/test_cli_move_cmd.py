@@ -155,8 +155,11 @@ def test_what_is_carried_over_is_a_list(calls: list[Call], words: list[str], kep
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--preserve=owner,colour"], "'colour': expected some of mode, times, owner, acl, xattr, hardlinks"),
-        (["--preserve="], "expected some of mode"),
+        (
+            ["--preserve=owner,colour"],
+            "'colour': expected all, none, or some of mode, times, owner, acl, xattr, hardlinks",
+        ),
+        (["--preserve="], "expected all, none, or some of mode"),
         (["--preserve=none,owner"], "'none': expected"),
         (["--preserve=owner", "--no-preserve"], "give one of the two"),
         (["--preserve=mode", "--numeric-ids"], "--numeric-ids needs --preserve with owner or acl"),

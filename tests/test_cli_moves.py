@@ -255,7 +255,7 @@ def test_a_daemon_that_is_too_old_is_said_to_be():
     pair.client.close()
     pair.flush()
 
-    assert [(ProtocolError, "/run/c: realized 0.0.9 is too old to know of standing moves")] == [
+    assert [(ProtocolError, "/run/c: realized 0.0.9 is too old for standing moves: upgrade it")] == [
         (type(each), str(each)) for each in failed
     ]
 

@@ -290,7 +290,10 @@ def test_paths(folder, monkeypatch):
         ('dirs.inbox.accept = ["owner", "mode"]', "dirs.inbox.accept[1]: expected one of owner, acl, xattr"),
         ('dirs.inbox.accept = [["owner"]]', "dirs.inbox.accept[0]: expected one of owner, acl, xattr"),
         ('moves.a.preserve = "owner"', "moves.a.preserve: expected true, false, or an array of mode, times, owner"),
-        ('moves.a.preserve = ["owner", "odd"]', "moves.a.preserve[1]: 'odd': expected some of mode, times, owner"),
+        (
+            'moves.a.preserve = ["owner", "odd"]',
+            "moves.a.preserve[1]: 'odd': expected all, none, or some of mode, times, owner",
+        ),
         (
             'moves.a = { from = "/a", to = "/b", numeric_ids = true }',
             "moves.a.numeric_ids: is for owners and access control lists",

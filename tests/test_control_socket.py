@@ -357,7 +357,7 @@ async def test_a_daemon_takes_the_socket_of_no_other_one(start, config, tmp_path
     start(config)
     (tmp_path / "other").mkdir()
     second = evolve(config, key=generate_identity(), directories={"inbox": DirectoryConfig(tmp_path / "other")})
-    with pytest.raises(ConfigError, match=r"^control: another daemon listens on .*/c; expected another name$"):
+    with pytest.raises(ConfigError, match=r"^control: another daemon uses the socket .*/c; expected another name$"):
         start(second)
     connection = await connected(config.control)
     await closed(connection)

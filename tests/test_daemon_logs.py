@@ -53,7 +53,7 @@ def test_what_is_not_given_is_the_configurations():
     ("arguments", "expected"),
     [
         (["--log-level", "loud"], "--log-level: 'loud' is not a level"),
-        (["--log-format", "xml"], "--log-format: 'xml' is none of auto, console"),
+        (["--log-format", "xml"], "--log-format: 'xml' is not one of auto, console"),
         (["--drain", "soon"], "--drain: 'soon' is not a duration"),
         (["--metrics-addr", "here"], "--metrics-addr: "),
         (["--nonsense"], "option --nonsense not recognized"),

@@ -200,7 +200,7 @@ async def test_a_reload_takes_values(service_of, config, records):
         await service.reload(evolve(config, peers={}, directories={}))
     in_force = service.config
     await service.stopService()
-    with pytest.raises(ConfigError, match="the service does not run"):
+    with pytest.raises(ConfigError, match="the service is not running"):
         await service.reload(config)
 
     assert [("listen",), ("listen",), ()] == kept

@@ -205,7 +205,7 @@ def test_who_may_create_only_replaces_nothing(tmp_path):
     site.stop()
 
     assert 1 == done.returncode
-    assert "taken: exists already; this peer may create files there, and not replace any" in done.stderr
+    assert "taken: exists already; this peer may create files there, but not replace any" in done.stderr
     assert ["taken"] == os.listdir(source)
     assert (b"archived", b"from a camera") == tuple((site.inbox / name).read_bytes() for name in ("taken", "new"))
 

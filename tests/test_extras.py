@@ -199,7 +199,7 @@ async def test_an_owner_is_found_by_name(place, strangers):
     ("owner", "numeric", "known", "why"),
     [
         (Owner(1, 1, b"kim", b"staff"), False, {}, "there is no user kim here"),
-        (Owner(1, 0, b"", b"root"), False, {1: b"lee", 0: b"root"}, "user 1 has no name where the file is"),
+        (Owner(1, 0, b"", b"root"), False, {1: b"lee", 0: b"root"}, "user 1 has no name at the source"),
         (Owner(1, 1, b"", b""), False, {}, None),
         (Owner(1, 1, b"kim", b"staff"), True, {1: b"lee"}, None),
     ],

@@ -289,7 +289,7 @@ def test_a_destination_that_cannot_keep_both_makes_the_default_give_way(dry_run)
         assert warnings == len(trial.of(OlderDestination))
         assert [] == trial.of(Failed)
         assert dry_run or {b"x": b"1", b"y": BIG, b"z": b"3", **there} == contents(destination)
-    assert "older version that cannot keep both" in Wording().note(OlderDestination())
+    assert "older version that cannot keep two files" in Wording().note(OlderDestination())
 
 
 def test_only_the_run_itself_replaces_what_it_has_stored():

@@ -64,7 +64,7 @@ def test_who_may_only_create_replaces_nothing():
         creates.policy(asked) for asked in (OnConflict.REPLACE, OnConflict.FAIL, OnConflict.SKIP)
     ]
     assert OnConflict.REPLACE is writes.policy(OnConflict.REPLACE)
-    assert "f: is there already; this peer may create files there, and not replace any" == str(creates.said(conflict))
+    assert "f: is there already; this peer may create files there, but not replace any" == str(creates.said(conflict))
     assert (conflict, other) == (writes.said(conflict), creates.said(other))
 
 

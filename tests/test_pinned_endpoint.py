@@ -227,7 +227,7 @@ def test_it_may_stand_behind_throttle(key):
         ("realize:h:key={key}:peer=/nowhere", "'/nowhere' is neither a public key nor a file"),
         ("realize:h:key={key}:peer={peer}:timeout=0", "'0' is not a duration"),
         ("realize:h:key={key}:peer={peer}:timeout=soon", "'soon' is not a duration"),
-        ("realize:h:key={key}:peer={peer}:rate=1M", "rate= is none of its options"),
+        ("realize:h:key={key}:peer={peer}:rate=1M", "rate= is not an option of it"),
     ],
 )
 def test_a_bad_description_is_said_in_one_sentence(key, description, sentence):

@@ -360,7 +360,7 @@ def test_a_stream_on_which_nothing_comes_is_put_aside():
     assert [True] == [fields["kept"] for fields in pair.log.named("transfer_stopped")]
     refused = pair.result(writers[0].write([LARGE_CONTENT[:10]]))
     assert isinstance(refused, Busy)
-    assert "nothing came of it for 600 seconds" in str(refused)
+    assert "none of it came for 600 seconds" in str(refused)
     pair.client_wire.cut()
     pair.flush()
     assert [] == pair.clock.getDelayedCalls()
@@ -456,7 +456,7 @@ def test_who_may_create_only_replaces_nothing(policy):
 
     for refused in (taken, streamed):
         assert isinstance(refused, Conflict)
-        assert str(refused) == "there: exists already; this peer may create files there, and not replace any"
+        assert str(refused) == "there: exists already; this peer may create files there, but not replace any"
     assert Committed.CREATED is new.how
     assert b"old" == pair.memory.files[b"there"].content
     pair.client_wire.cut()
@@ -776,10 +776,10 @@ def test_a_peer_that_would_enter_every_file_system_is_not_asked():
     pair = Served(Clock(), server_greeting=Greeting("Realize 0", ())).introduced()
     store = pair.opened()
 
-    with pytest.raises(VersionMismatch, match=r"Realize 0, .* does not know how to stay on one file system: update it"):
+    with pytest.raises(VersionMismatch, match=r"runs Realize 0, which cannot stay on one file system: upgrade it"):
         store.walk(one_file_system=True)
     assert [] == pair.result(listed(store.walk()))
-    assert "know how to look up files by their names" in str(pair.result(store.examine([b"f"])))
+    assert "cannot look up files by their names" in str(pair.result(store.examine([b"f"])))
 
 
 def test_more_names_than_fit_a_command_are_examined():

@@ -47,7 +47,7 @@ async def test_a_batch_is_read_up_to_its_limit(root, behind):
 
     assert [Fetched, Fetched, SourceChanged, Fetched] == kinds(answers)
     assert [Fetched, Fetched, SourceChanged, Fetched, SourceChanged] == kinds(exactly)
-    assert "one: does not fit, it has 1 bytes" == str(answers[2])
+    assert "one: is too large for a batch now: 1 bytes" == str(answers[2])
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAULTS)
@@ -259,7 +259,7 @@ async def test_a_batch_leaves_the_reserve_alone(root, behind, monkeypatch):
     answers = await store.put_small([small_file(name, b"x" * size) for name, size in sizes.items()], REPLACE)
 
     assert [Stored, NoSpace, Stored, NoSpace, Stored] == kinds(answers)
-    assert "b: No space left on device: the rest is a reserve" == str(answers[1])
+    assert "b: No space left on device: the free space belongs to the reserve" == str(answers[1])
 
 
 async def test_without_a_reserve_nobody_asks_what_is_free(root, behind, monkeypatch):

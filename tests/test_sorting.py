@@ -74,6 +74,6 @@ def test_a_full_disk_is_told(monkeypatch, when):
     monkeypatch.setattr(sorting, "SORTED_IN_MEMORY_BYTES", 10)
     sorter = Sorter()
 
-    with pytest.raises(StorageError, match="No space left on device; TMPDIR says where it is kept"):
+    with pytest.raises(StorageError, match="No space left on device; TMPDIR names its directory"):
         sorter.add(b"record")
     sorter.close()

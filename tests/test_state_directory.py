@@ -241,11 +241,11 @@ def test_nothing_is_kept_without_a_directory():
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda file: file.write_text("{"), "is no JSON"),
+        (lambda file: file.write_text("{"), "is not JSON"),
         (lambda file: file.write_text('{"format": "realize move state 9"}'), "is not of the format"),
         (lambda file: file.write_bytes(b" " * (MAX_STATE_BYTES + 7)), "is larger than 4 MiB"),
-        (lambda file: file.mkdir(), "is no regular file"),
-        (os.mkfifo, "is no regular file"),
+        (lambda file: file.mkdir(), "is not a regular file"),
+        (os.mkfifo, "is not a regular file"),
         (lambda file: file.symlink_to("elsewhere.json"), os.strerror(errno.ELOOP)),
     ],
     ids=["rubbish", "newer", "large", "directory", "fifo", "symlink"],

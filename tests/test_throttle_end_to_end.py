@@ -196,11 +196,11 @@ def test_without_admin_the_service_is_out_of_reach(site):
         (["--throttle", "1M", "--throttle-up", "2M", "a", "hostb::inbox"], "--throttle limits both directions"),
         (["--throttle", "0", "a", "hostb::inbox"], "is not a rate"),
         (["--throttle-down", "fast", "a", "hostb::inbox"], "is not a rate"),
-        (["--throttle", "1M", "a", "b"], "both ends are local"),
+        (["--throttle", "1M", "a", "b"], "are both on this machine"),
         (["throttle", "hostb", "20T"], "at most 10 TiB/s"),
         (["throttle", "hostb", "1M", "--for", "0s"], "--for"),
         (["throttle", "hostb", "--for", "2h"], "--for needs a RATE"),
-        (["throttle", "hostb", "1M", "--scope", "galaxy"], "is none of service, peer:NAME, connection:ID"),
+        (["throttle", "hostb", "1M", "--scope", "galaxy"], "is not one of service, peer:NAME, connection:ID"),
     ],
 )
 def test_nonsense_is_a_usage_error(tmp_path, arguments, said):

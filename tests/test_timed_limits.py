@@ -146,7 +146,7 @@ def test_a_limit_for_good_outranks_the_timetable_for_good(limits):
 
 def test_a_timetable_is_not_for_a_time(limits):
     """That would be two times in one; and nothing changes."""
-    with pytest.raises(UsageError, match="holds for good"):
+    with pytest.raises(UsageError, match="is one rate, not a timetable"):
         limits.set("a", parse_timetable(DAY), 10.0)
 
     assert [] == list(limits.limits)

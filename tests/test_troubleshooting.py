@@ -79,6 +79,7 @@ SAID: dict[str, Callable[[], str]] = {
     "another file has this name": lambda: raised(lambda: conflict(OnConflict.FAIL)),
     "arrived there during this run": lambda: raised(lambda: conflict(OnConflict.REPLACE)),
     "cannot be removed": lambda: str(storage_error(PermissionError(errno.EACCES, "no"), b"a.jpg", Deed.REMOVE)),
+    "cannot be read": lambda: str(storage_error(PermissionError(errno.EACCES, "Permission denied"), b"a", Deed.READ)),
     "kept both": lambda: said(Finished(b"a.jpg", 1, 1, How.RENAMED, b"", removed=True, stored_as=b"a.1.jpg")),
     "interrupted": lambda: said(Stopped(b"a.jpg", 4096, 1024)),
     " reached: ": lambda: deadline_line(Tally(), "--max-duration 50m", 3000.0),

@@ -128,7 +128,7 @@ def test_a_probe_that_is_refused_ends():
         if not round_trip.probing:
             answer(clock, asked, 0.2)
     before = round_trip.probing
-    asked[-1].errback(Busy("256 commands are in progress"))
+    asked[-1].errback(Busy("256 commands are in progress already"))
     after = round_trip.probing
     clock.advance(1)
 
@@ -153,7 +153,7 @@ def test_a_round_trip_is_not_measured_all_the_time():
 def test_a_refused_question_tells_nothing():
     """Whoever is too busy to answer is asked again later."""
     clock = Clock()
-    round_trip = RoundTrip(clock, lambda: fail(Busy("256 commands are in progress")))
+    round_trip = RoundTrip(clock, lambda: fail(Busy("256 commands are in progress already")))
     found = round_trip.look()
     clock.advance(10)
 

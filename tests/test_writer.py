@@ -239,8 +239,8 @@ async def test_a_write_that_failed_unexpectedly_is_the_last_too(root, monkeypatc
 @pytest.mark.parametrize(
     ("sent", "of", "words"),
     [
-        (b"12", b"123", "f: 2 of 3 bytes arrived"),
-        (b"12!", b"123", "f: what arrived has another digest than what was read"),
+        (b"12", b"123", "f: only 2 of 3 bytes arrived"),
+        (b"12!", b"123", "f: the content that arrived differs from the content that was read"),
     ],
 )
 async def test_what_is_not_what_was_read_is_not_committed(root, behind, sent, of, words):

@@ -90,7 +90,7 @@ def _check_file(ctx: click.Context, file: str, job: str) -> None:
     folder = os.path.dirname(file) or "."
     shown = display_text(file)
     if not job.strip() or not job.isprintable():
-        raise click.UsageError(f"--metrics-job: {quoted(job)} cannot be the name of a task", ctx)
+        raise click.UsageError(f"--metrics-job: {quoted(job)} is no name for a job", ctx)
     if not os.path.isdir(folder):
         raise click.UsageError(f"--metrics-textfile {shown}: {display_text(folder)} is not a directory", ctx)
     if os.path.lexists(file) and not os.path.isfile(file):

@@ -202,7 +202,7 @@ class Claim:
         Only one call at a time; if it is cancelled, nothing was claimed.
         """
         if self._released:
-            return fail(Busy("memory was wanted for what has ended"))
+            return fail(Busy("the connection that waited for memory has ended"))
         if self.grow_now(size):
             return succeed(None)
         self._waiter = self._share.wait(self, size)
@@ -263,7 +263,7 @@ class Claim:
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
             self._share.forget(self)
-            waiter.errback(Busy("memory was wanted for what has ended"))
+            waiter.errback(Busy("the connection that waited for memory has ended"))
         self.shrink(self.size)
 
     def _waited(self, outcome: object) -> object:

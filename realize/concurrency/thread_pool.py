@@ -114,7 +114,9 @@ class ThreadPool:
             thread.start()
         except (RuntimeError, MemoryError) as error:  # no more threads are possible
             if not self._threads:
-                raise Busy("no thread is to be had for work on the disk") from error
+                raise Busy(
+                    "the system gives no thread for work on the disk: is ulimit -u, or TasksMax= of the unit, reached?"
+                ) from error
             return
         (self._late if self._stopped else self._threads).append(thread)
 

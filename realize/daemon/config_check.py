@@ -202,12 +202,12 @@ def _socket(path: str) -> Iterator[str]:
         return
     yield from _own_directory(os.path.dirname(path))
     if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
-        yield f"{display_text(path)} is there and no socket; expected a name that is free"
+        yield f"{display_text(path)} exists and is not a socket; expected a name that is free"
 
 
 def _program(path: str) -> Iterator[str]:
     if not os.path.isfile(path) or not os.access(path, os.X_OK, effective_ids=True):
-        yield f"{display_text(path)} is no program that user {os.geteuid()}, who runs this, may execute"
+        yield f"{display_text(path)} is not a program that user {os.geteuid()}, who runs this, may execute"
 
 
 def _is_directory(path: str) -> bool:

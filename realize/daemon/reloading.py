@@ -65,9 +65,11 @@ class ReloadResponder(amp.CommandLocator):
     @Reload.responder
     def _answer_reload(self) -> Deferred[dict[str, Any]]:
         if self._reload is None:
-            raise UsageError("this daemon is part of another program, and that alone gives it another configuration")
+            raise UsageError(
+                "this daemon is part of another program, and only that program can change its configuration"
+            )
         if not self._is_running():
-            raise Busy("the daemon is shutting down, and takes over no configuration")
+            raise Busy("the daemon is shutting down, and does not reload its configuration")
         self._log.info("reload_requested", peer=self._user)
         return self._reload().addCallback(lambda reloaded: {"report": reloaded.as_text()})
 

@@ -320,7 +320,7 @@ class RealizedService(Service):
             seen = {name: self._unless_unmounted(name, config, sight) for name, sight in seen.items()}
             found = _found(seen)
         if not self.running:
-            raise ConfigError("the service does not run, so it takes over no configuration")
+            raise ConfigError("the service is not running, so it cannot reload its configuration")
         kept = {name: getattr(self._config, name) for name in FIXED_KEYS}
         changed = tuple(name for name, value in kept.items() if getattr(config, name) != value)
         config = attrs.evolve(config, **kept)

@@ -99,7 +99,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         report = _with_fewer(report, key, may_go)
         text = json.dumps(report)
     if len(text) > MAX_REPORT_BYTES:
-        raise Busy("the report is too long")
+        raise Busy("the report is too long to be sent")
     return text
 
 

@@ -140,5 +140,6 @@ class SteeringResponders(amp.CommandLocator):
     def _check_admin(self, doing: str) -> None:
         if not self._asker.is_admin:
             raise AccessDenied(
-                f"this peer may not {doing} the moves of the daemon; that needs admin = true in its configuration"
+                f"this peer may not {doing} the moves of the daemon; "
+                "that needs admin = true in the daemon's configuration"
             )

@@ -194,7 +194,7 @@ def _check_moves(config: Config, path: str) -> None:
 
 def _log_format(text: str) -> str:
     if text not in FORMATS:
-        raise UsageError(f"{quoted(text)} is none of {', '.join(FORMATS)}")
+        raise UsageError(f"{quoted(text)} is not one of {', '.join(FORMATS)}")
     return text
 
 

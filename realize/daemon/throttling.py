@@ -221,11 +221,13 @@ class Throttling:
 
     def _check_receiving(self, scope: Scope, name: str) -> None:
         if scope is Scope.SERVICE:
-            raise UsageError("what is received can be limited for a peer or a connection, not for the whole service")
+            raise UsageError(
+                "the direction receive can be limited for a peer or a connection, not for the whole service"
+            )
         self._tree.rate(scope, name)
         if scope is Scope.CONNECTION and name not in self._members:
             raise UsageError(
-                "what comes over a connection that the daemon has made itself is limited by throttle_down of its move"
+                "this connection is of a standing move: throttle_down of that move limits what it receives"
             )
 
     def _limit_receiving(

@@ -99,7 +99,7 @@ def _judge(path: bytes) -> tuple[bytes, ...]:
         if component in _DOTS:
             raise BadName(f"{display_name(path)}: the name has a component {display_name(component)}")
         if _is_reserved(component):
-            raise BadName(f"{display_name(path)}: the name {display_name(component)} is reserved")
+            raise BadName(f"{display_name(path)}: the name {display_name(component)} is reserved for Realize")
         if len(component) > MAX_COMPONENT_BYTES:
             raise BadName(f"{display_name(path)}: a component is longer than {MAX_COMPONENT_BYTES} bytes")
     return components

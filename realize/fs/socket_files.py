@@ -78,9 +78,9 @@ class SocketFile:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(there.st_mode):
-            raise UsageError(f"{display_text(self.path)} is there and no socket; expected a name that is free")
+            raise UsageError(f"{display_text(self.path)} exists and is not a socket; expected a name that is free")
         if _somebody_listens(self.path):
-            raise UsageError(f"another daemon listens on {display_text(self.path)}; expected another name")
+            raise UsageError(f"another daemon uses the socket {display_text(self.path)}; expected another name")
         with _explained(self.path):
             os.unlink(self.path)
 

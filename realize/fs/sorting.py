@@ -147,4 +147,4 @@ def _directory() -> str:
 
 
 def _failed(error: OSError) -> StorageError:
-    return StorageError(f"a temporary file, for what is sorted: {error.strerror}; TMPDIR says where it is kept")
+    return StorageError(f"cannot write a temporary file for sorting: {error.strerror}; TMPDIR names its directory")

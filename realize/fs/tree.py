@@ -213,7 +213,7 @@ def _refuse_backups(fd: int, path: tuple[bytes, ...]) -> None:
 
 def refused_as_backups(path: bytes) -> BadName:
     """The error for what would be put into, or taken from, a directory of backups."""
-    return BadName(f"{display_name(path)}: holds backups, and is no place for data")
+    return BadName(f"{display_name(path)}: is a directory for backups: no files are put there, or taken from there")
 
 
 def holds_backups(fd: int, *below: bytes) -> bool:

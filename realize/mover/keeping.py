@@ -151,7 +151,7 @@ class Keeping:
                 continue
             room -= extras.size
             if room < 0:
-                completed.append(Busy(f"{display_name(each.file.path)}: has so many attributes that it goes by itself"))
+                completed.append(Busy(f"{display_name(each.file.path)}: has too many attributes for a batch"))
                 continue
             attributes = each.file.attributes
             file = each.file if attributes is None else evolve(each.file, attributes=evolve(attributes, extras=extras))

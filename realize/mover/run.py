@@ -180,7 +180,7 @@ class Run:
             return
         if self.options.policy_asked:
             raise UsageError(
-                f"destination {self.destination.name}: is of an older version that cannot keep both files; "
+                f"destination {self.destination.name}: has an older version that cannot keep both files; "
                 "upgrade it, or ask for replace, skip or fail"
             )
         self.options = evolve(self.options, policy=OnConflict.SKIP)

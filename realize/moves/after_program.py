@@ -128,7 +128,7 @@ class AfterProgram:
         self._impatient = True
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self._failed(waiting, AfterOutcome.STOPPED, "it was not started any more")
+            self._failed(waiting, AfterOutcome.STOPPED, "it was stopped before it began")
         if self._child is not None:
             self._child.stop()
         self._timers.append(self._clock.callLater(CHILD_KILL_AFTER_S + GIVEN_UP_S, self._fire))
@@ -208,7 +208,7 @@ class AfterProgram:
 
 def _sentence(status: int | None) -> str:
     if status is None:
-        return "nobody knows how it ended: another part of this process waits for all children, or ignores SIGCHLD"
+        return "its exit code is not known: another part of this process waits for all children, or ignores SIGCHLD"
     if status >= 0:
         return f"exit code {status}"
     try:

@@ -188,7 +188,7 @@ class OneRun:
             error = problem
         except Exception as fault:  # noqa: BLE001 -- its files would be in flight for ever
             _twisted.failure("a run of a standing move broke")
-            error = InternalError(f"a fault of Realize, which the log has: {fault!r}")
+            error = InternalError(f"a bug of Realize; the log has the details: {fault!r}")
         if self._impatient is not None and self._impatient.active():
             self._impatient.cancel()
         early = error is not None or self._cut_short

@@ -108,14 +108,14 @@ class MoveState(ByValue):
         try:
             row = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise ValueError("is no JSON") from error
+            raise ValueError("is not JSON") from error
         found = row.get("format") if isinstance(row, dict) else None
         if found != STATE_FORMAT:
             raise ValueError(f"is not of the format {STATE_FORMAT!r}")
         try:
             return _STATE_CONVERTER.structure({key: value for key, value in row.items() if key != "format"}, cls)
         except Exception as error:
-            raise ValueError("has values that no state has") from error
+            raise ValueError("has values that are not allowed") from error
 
 
 def _content(state: MoveState) -> bytes:

@@ -216,7 +216,7 @@ def _read(path: str, name: str) -> MoveState:
         return MoveState()
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("is no regular file")
+            raise ValueError("is not a regular file")
         with open(fd, "rb", closefd=False) as file:
             content = file.read(MAX_STATE_BYTES + 1)
     finally:

@@ -82,7 +82,7 @@ async def ask_moves(
     async with _daemon(session, text) as connection:
         theirs = connection.theirs
         if theirs is not None and theirs.minor < MOVES_SINCE_MINOR:
-            raise ProtocolError(f"{display_text(theirs.software)} is too old to know of standing moves")
+            raise ProtocolError(f"{display_text(theirs.software)} is too old for standing moves: upgrade it")
         if steering is not None:
             await connection.call(SteerMove, name=name, action=steering)
         return parse_moves((await connection.call(Moves, name=name))["report"])

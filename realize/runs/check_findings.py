@@ -153,8 +153,8 @@ def key_change(
     if shown != ours[0]:
         found.append(f"the daemon knows only a former key of this machine, {shown.fingerprint}")
         mend += [
-            "the daemon needs this in its configuration, in the table of this machine and in place of its key,",
-            "and then SIGHUP:",
+            "in the configuration of the daemon, put this in place of the key of this machine,",
+            "and run realize reload there:",
             keys_line(shown, ours[0]),
         ]
     elif len(ours) > 1:
@@ -201,7 +201,7 @@ def rights(has: Sequence[str], own_name: str) -> Finding:
     found = f"{display_text(', '.join(has))}: we may {', '.join(may) or 'do nothing with that'}"
     included = {"create"} if "write" in has else set()
     missing = [right.value for right in Right if right.value not in {*has, *included}]
-    more = f"(for {', '.join(missing)}: add it there in dirs of {table(own_name)}, and then SIGHUP)"
+    more = f"(for {', '.join(missing)}: add it there to dirs of {table(own_name)}, and run realize reload there)"
     return Finding("rights", Result.OK, found, [more] if missing else [])
 
 

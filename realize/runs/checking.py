@@ -223,11 +223,11 @@ class Checking:
             self._fail("directory", str(error), right(protocol.name, location.directory))
         except Unavailable as error:
             advice = [
-                "mount its disk, or make the directory, on the machine of the daemon, which takes it up by itself"
+                "mount its disk, or make the directory, on the machine of the daemon; the daemon notices by itself"
             ]
             self._fail("directory", str(error), advice)
         except RealizeError as error:
-            self._fail("directory", str(error), ["see to that directory on the machine of the daemon"])
+            self._fail("directory", str(error), ["look at that directory on the machine of the daemon"])
         after_ns = time.time_ns()
         missing = "is not there yet, and would be made" if where.kind is WhereKind.ABSENT else "is there"
         self._note("directory", f"{location} {missing}")

@@ -46,8 +46,8 @@ class ThisMachine(ByValue):
         """What to say if nobody listens there."""
         where = " or ".join(map(display_text, self.paths))
         return (
-            f"no daemon takes commands here: nobody listens at {where}; name a PEER, or start a daemon on this machine "
-            f"(one whose socket is elsewhere is found by `control` in {display_text(self.config_name)})"
+            f"no daemon answers on this machine: nobody listens at {where}; name a PEER, or start the daemon "
+            f"(if its socket is elsewhere, `control` in {display_text(self.config_name)} says where)"
         )
 
 

@@ -128,7 +128,7 @@ class Session:
                 self._peer(location.peer, location.host, location.port)
         self._check_peer_key()
         if self._rates != Rates() and all(isinstance(location, LocalLocation) for location in locations):
-            raise UsageError("a throttle limits connections, and here both ends are local")
+            raise UsageError("a throttle limits connections, but source and destination are both on this machine")
         return locations
 
     def resolve_peer(self, text: str) -> Peer:
@@ -328,6 +328,6 @@ class Session:
     def _check_peer_key(self) -> None:
         if self.credentials.peer_key is not None and not self._peer_key_used:
             raise UsageError(
-                f"{self.credentials.peer_key_name} is for a peer that the configuration does not name, "
-                "and there is none here"
+                f"{self.credentials.peer_key_name} is only for a peer that the configuration does not name; "
+                "all peers here are in it"
             )

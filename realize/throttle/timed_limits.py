@@ -104,7 +104,7 @@ class TimedLimits(Generic[_Key, _Rate]):
         Raises `UsageError` for a timetable that is to hold for a time.
         """
         if seconds is not None and isinstance(limit, RateTimetable):
-            raise UsageError("a timetable holds for good; what holds for a time is one rate")
+            raise UsageError("a limit that holds for a time is one rate, not a timetable")
         before = self._held.get(key)
         _stop(before)
         if seconds is not None and not isinstance(limit, RateTimetable):

@@ -86,7 +86,7 @@ GivenLimit = float | RateTimetable | None
 def check_time(seconds: float | None) -> None:
     """Raise `UsageError` unless ``seconds`` is None or a finite time above 0."""
     if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-        raise UsageError(f"the time that a limit holds is more than 0 seconds, not {seconds:g}")
+        raise UsageError(f"a limit must hold for more than 0 seconds, not {seconds:g}")
 
 
 NodeChanged = Callable[[Scope, str, float | None, float | None, Cause], object]

@@ -240,7 +240,7 @@ class PeerProtocol(AnsweringProtocol):
         def broken(failure: Failure) -> Failure:
             """Making a result of the answer failed: AMP ends the connection for it, but tells our caller nothing."""
             if not result.called:
-                result.errback(ConnectionFailed(f"{command.__name__}: the answer could not be dealt with"))
+                result.errback(ConnectionFailed(f"{command.__name__}: the answer could not be processed"))
             return failure
 
         # The result is a Deferred of its own: an error left in AMP's would end the connection.
@@ -322,7 +322,7 @@ class PeerProtocol(AnsweringProtocol):
             self._claim.force(size)
             if sending.backlog > MAX_UNCLAIMED_BYTES and sending.overfull():
                 self.log.warning("peer_does_not_read", unsent=sending.backlog)
-                self.abort(ConnectionFailed(f"{self.label} does not read what it asked for"))
+                self.abort(ConnectionFailed(f"{self.label} does not read the answers that it asked for"))
                 return
         self.transport.write(data)
 
@@ -432,7 +432,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def give_up(self) -> None:
         """End the connection, since the peer has gone."""
-        self.abort(ConnectionFailed(f"{self.label} has gone"))
+        self.abort(ConnectionFailed(f"{self.label} is gone"))
 
     def broken(self, failure: Failure) -> None:
         """End the connection after a fault of ours."""
@@ -455,7 +455,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def refuse(self, box: boxes.Box) -> None:
         """Answer `Busy` to a command that got no memory; content that follows for its stream is ignored."""
-        error = Busy("this peer holds all the memory that it may")
+        error = Busy("this peer uses all the memory that it may have")
         self.watch(shown_command(box[amp.COMMAND]))(error.wire_code.decode())
         self.command_failed(box)
         if amp.ASK in box:

@@ -246,7 +246,7 @@ def _parse(reactor: IReactorTime, places: list[str], named: dict[str, str]) -> P
     key, peer, timeout = named.pop("key", ""), named.pop("peer", ""), named.pop("timeout", None)
     if named:
         unknown = display_text(min(named))
-        raise ValueError(f"realize: {unknown}= is none of its options, which are key=, peer= and timeout=")
+        raise ValueError(f"realize: {unknown}= is not an option of it; its options are key=, peer= and timeout=")
     if not host:
         raise ValueError(f"realize: needs a host, as in {_FORM}")
     if not key:

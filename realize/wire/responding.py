@@ -145,7 +145,7 @@ class AnsweringProtocol(amp.AMP):
         if ending is not None:
             refusal = to_remote(ending)
         elif self._running >= commands.MAX_RUNNING_COMMANDS:
-            refusal = to_remote(Busy(f"{self._running} commands are in progress"))
+            refusal = to_remote(Busy(f"{self._running} commands are in progress already"))
         else:
             responder = self.locateResponder(name)
             if responder is None:

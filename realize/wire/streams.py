@@ -715,7 +715,7 @@ class StreamTable:
         if self._lost is not None:
             raise self._lost
         if len(self._open) >= MAX_STREAMS:
-            raise Busy(f"{MAX_STREAMS} streams are open")
+            raise Busy(f"this connection has {MAX_STREAMS} streams open already")
         self._ours += 2
         self._open[self._ours] = None
         return self._ours
@@ -727,7 +727,7 @@ class StreamTable:
         # Used up even if it may not be opened now, so that what still comes for it is late and not wrong.
         self._theirs = number
         if len(self._open) >= MAX_STREAMS:
-            raise Busy(f"{MAX_STREAMS} streams are open")
+            raise Busy(f"this connection has {MAX_STREAMS} streams open already")
         self._open[number] = None
 
     def use_up(self, number: int) -> None:

@@ -19,7 +19,7 @@ def _scope(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
     word, _, name = value.partition(":")
     if (word == "service" and not name) or (word in {"peer", "connection"} and name):
         return word, name
-    raise click.BadParameter(f"{value!r} is none of {', '.join(SCOPES)}", ctx, param)
+    raise click.BadParameter(f"{value!r} is not one of {', '.join(SCOPES)}", ctx, param)
 
 
 def _peer_and_rate(
@@ -96,7 +96,7 @@ def throttle(
     peer, limit = words
     if limit is None:
         if time is not None:
-            raise UsageError("--for needs a RATE: it says how long that holds")
+            raise UsageError("--for needs a RATE: it says how long that rate holds")
         return run_throttle(peer, access, None, json=json, log=log)
     change = Change(*scope, direction, limit if isinstance(limit, int) else None, time)
     return run_throttle(peer, access, change, json=json, log=log)

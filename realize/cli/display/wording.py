@@ -69,20 +69,20 @@ class Wording:
                 return f"no room: {self._at(End.DESTINATION)}: {what}, {format_size(size)}, did not fit{lack}"
             case OlderDestination():
                 return (
-                    "warning: the destination is of an older version that cannot keep both of two files: what conflicts"
-                    " stays at the source; upgrade it, or say --on-conflict replace, skip or fail"
+                    "warning: the destination has an older version that cannot keep two files of one name: such files"
+                    " stay at the source; upgrade it, or use --on-conflict replace, skip or fail"
                 )
             case NotPreserved(_, kind, why):
-                return f"warning: {kind.value} is not kept: {why} (and so for others; told once)"
+                return f"warning: {kind.value} is not kept: {why} (perhaps of other files, too; said once)"
             case NotCompressed(peer):
                 return (
-                    f"warning: {peer}: content is not compressed: the daemon there is of an older version, or its "
+                    f"warning: {peer}: content is not compressed: the daemon there has an older version, or its "
                     'configuration says compress = "never"'
                 )
             case NoHardLinks(end):
                 return (
-                    f"warning: {self._at(end)}: is of an older version that knows no hard links: "
-                    "each name of a file becomes a file of its own"
+                    f"warning: {self._at(end)}: has an older version without hard links: "
+                    "each name of a file becomes a file of its own; upgrade it"
                 )
             case Retrying(error, delay, advice):
                 return f"retrying in {delay:.1f} s: {error}" + (f" ({advice})" if advice else "")

@@ -128,7 +128,7 @@ class RemoteStore:
         """See `IStore`."""
         if self._backup_dir:
             try:
-                self._require(commands.BACKUPS, "to keep backups")
+                self._require(commands.BACKUPS, "keep backups")
             except VersionMismatch:
                 return fail()
         handle = self._protocol.choose_handle()
@@ -175,7 +175,7 @@ class RemoteStore:
     ) -> IListing:
         """See `IStore`."""
         if one_file_system:
-            self._require(commands.ONE_FILE_SYSTEM, "to stay on one file system")
+            self._require(commands.ONE_FILE_SYSTEM, "stay on one file system")
         return RemoteListing(
             self._protocol,
             self._opened(),
@@ -190,7 +190,7 @@ class RemoteStore:
     @cancellable
     async def examine(self, paths: Sequence[bytes], *, links: bool = False, hard_links: bool = False) -> Examined:
         """See `IStore`."""
-        self._require(commands.EXAMINE, "to look up files by their names")
+        self._require(commands.EXAMINE, "look up files by their names")
         times: list[int] = []
 
         def ask(pack: list[bytes]) -> Deferred[list[Entry | RealizeError]]:
@@ -471,8 +471,8 @@ class RemoteStore:
         """Raise `VersionMismatch` if the peer lacks a capability; without it, it would do something else."""
         if not self._has(capability):
             theirs = self._protocol.theirs
-            software = "the peer" if theirs is None else theirs.software
-            raise VersionMismatch(f"{software}, which the daemon there runs, does not know how {what}: update it")
+            software = "an older version" if theirs is None else theirs.software
+            raise VersionMismatch(f"the daemon there runs {software}, which cannot {what}: upgrade it")
 
     def _opened(self) -> int:
         if not self._handle:
@@ -554,7 +554,7 @@ class RemoteListing:
             self._listed += len(answer["entries"])
             if answer["more"] and not answer["entries"]:
                 self.close()
-                raise ProtocolError("the peer sends pages of a listing that have nothing in them, and no end")
+                raise ProtocolError("the peer sends empty pages of a listing without end")
             if not self._links and any(entry.kind is Kind.LINK for entry in answer["entries"]):
                 self.close()
                 raise ProtocolError("the peer lists symlinks that it was not asked for")

@@ -68,7 +68,9 @@ def make_backup_directory(tree: Tree, below: tuple[bytes, ...]) -> None:
         except FileNotFoundError:
             with os.scandir(fd) as listed:
                 if next(listed, None) is not None:
-                    raise StorageError(f"{shown}: is to hold backups, and has other things in it") from None
+                    raise StorageError(
+                        f"{shown}: cannot hold backups, since it contains other files; use an empty directory"
+                    ) from None
             with contextlib.suppress(FileExistsError):
                 release(os.open(MARK_NAME, _MARK_FLAGS, 0o600, dir_fd=fd))
             fsync_directory(fd)
@@ -149,7 +151,7 @@ def _named(
                 return kept, False
             os.unlink(kept, dir_fd=fd)
             raise Busy(f"{display_name(path)}: was replaced there meanwhile")
-    raise Busy(f"{display_name(path)}: the names of its backups are taken again and again")
+    raise Busy(f"{display_name(path)}: other programs keep taking the names of its backups")
 
 
 def _renewed(fd: int, kept: bytes, free: bytes) -> bool:
@@ -176,7 +178,7 @@ def _moved(
             number = free_number(fd, name, number + 1, spared)
         else:
             return numbered(name, number)
-    raise Busy(f"{display_name(path)}: the names of its backups are taken again and again")
+    raise Busy(f"{display_name(path)}: other programs keep taking the names of its backups")
 
 
 def _is(fd: int, name: bytes, old: FileStatus) -> bool:

@@ -173,7 +173,7 @@ def _extras(
             listed = xattrs.listed(fd)
             found = xattrs.read(fd, listed)
             if (other := xattrs.lost(listed)) is not None and Preserve.XATTR not in lenient:
-                raise ValueError(f"{display_name(other)} is none that is carried over")
+                raise ValueError(f"{display_name(other)} cannot be kept")
     return Extras(owner, acl, default_acl, found, numeric)
 
 
@@ -195,7 +195,7 @@ def _acl(fd: int, name: str, *, numeric: bool) -> bytes:
     else:
         return acls.portable(found, *((_nobody, _nobody) if numeric else (principals.user_name, principals.group_name)))
     if unsupported and name == acls.ACCESS and xattrs.value_of(fd, acls.NFS4) is not None:
-        raise ValueError("it is one of NFS version 4")
+        raise ValueError("it is one of NFS version 4, which cannot be kept")
     return b""
 
 
@@ -357,7 +357,7 @@ def _number(kind: str, number: int, name: bytes, *, lenient: bool = False) -> in
     if found is None and not lenient:
         if name:
             raise ValueError(f"there is no {kind} {display_name(name)} here")
-        raise ValueError(f"{kind} {number} has no name where the file is, and is somebody else here")
+        raise ValueError(f"{kind} {number} has no name at the source, and that number belongs to somebody else here")
     return found
 
 

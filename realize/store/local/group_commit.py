@@ -430,7 +430,7 @@ def _rename(tree: Tree, fd: int, file: Prepared) -> Stored:
             raise Conflict(f"{display_name(file.path)}: exists already")
         if replaced := _replace(tree, fd, file):
             return replaced
-    raise Busy(f"{display_name(file.path)}: is replaced there again and again")
+    raise Busy(f"{display_name(file.path)}: keeps being replaced there")
 
 
 def _replace(tree: Tree, directory_fd: int, file: Prepared) -> Stored | None:
@@ -452,7 +452,7 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> Stored | None:
         if existing is None or (fd is not None and identity_of(os.fstat(fd)) != identity_of(existing)):
             return None
         if not _may_replace(file, existing):
-            raise Busy(f"{display_name(file.path)}: has just arrived there, or was changed there")
+            raise Busy(f"{display_name(file.path)}: another program or run has just put it there, or changed it")
         if file.backups is not None:
             aside = set_aside(
                 file.root, file.backups, file.directory, directory_fd, file.name, existing, sync_directories

@@ -73,7 +73,7 @@ class Waiting:
 def refuse_reserve(path: bytes, free: int | None, needed: int) -> None:
     """Raise `NoSpace` if fewer bytes are free outside the reserve than are needed; None: there is no reserve."""
     if free is not None and free < needed:
-        raise NoSpace(f"{display_name(path)}: {os.strerror(errno.ENOSPC)}: the rest is a reserve")
+        raise NoSpace(f"{display_name(path)}: {os.strerror(errno.ENOSPC)}: the free space belongs to the reserve")
 
 
 @define(eq=False, repr=False)

@@ -108,7 +108,7 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, clock: Clock, gives
     directory_fd = tree.directory(directory)
     status = _settled(directory_fd, name, path, clock)
     if not stat.S_ISLNK(status.st_mode):
-        raise SourceChanged(f"{display_name(path)}: is no symlink any more")
+        raise SourceChanged(f"{display_name(path)}: is not a symlink any more")
     refuse_ours(directory_fd, name, status, path)
     try:
         target = os.readlink(name, dir_fd=directory_fd)
@@ -134,7 +134,7 @@ def _settled(directory_fd: int, name: bytes, path: bytes, clock: Clock) -> os.st
         if wait <= 0:
             return status
         clock.sleep(wait)
-    raise SourceChanged(f"{display_name(path)}: is being replaced again and again")
+    raise SourceChanged(f"{display_name(path)}: keeps being replaced")
 
 
 def _judge(
@@ -145,7 +145,8 @@ def _judge(
     In a served directory, a target may lead anywhere inside; in one of the user, anywhere below what the user named.
     """
     if policy is Links.NONE:
-        raise LinkRefused(f"{display_name(path)}: the directory {'gives away' if gives else 'takes'} no symlinks")
+        deed = "gives away" if gives else "takes"
+        raise LinkRefused(f'{display_name(path)}: the directory {deed} no symlinks: it has links = "none"')
     try:
         names.check_target(target)
     except BadName as error:
@@ -264,7 +265,7 @@ class Placing(ByValue):
                     return directory, Linked.REPLACED
             except (FileExistsError, FileNotFoundError):
                 pass
-        raise Busy(f"{display_name(link.path)}: is replaced there again and again")
+        raise Busy(f"{display_name(link.path)}: keeps being replaced there")
 
     def _owner_of(self, link: Symlink) -> Callable[[int, bytes], None]:
         """Return what gives a symlink its owner; raises `NotKept`, before it is made, if it cannot have that here.
@@ -327,7 +328,9 @@ class Placing(ByValue):
         """Return how a symlink ends whose name is taken; None if it replaces what has that status."""
         if not stat.S_ISLNK(status.st_mode):
             kind = kind_of(status.st_mode) or "file"
-            raise Conflict(f"{display_name(link.path)}: there is a {kind} of that name, which no symlink replaces")
+            raise Conflict(
+                f"{display_name(link.path)}: there is a {kind} of that name, which a symlink does not replace"
+            )
         same_time = link.mtime_ns is not None and status.st_mtime_ns == link.mtime_ns
         if os.readlink(name, dir_fd=directory_fd) == link.target and (self.origin is None or same_time):
             return Linked.ALREADY_THERE

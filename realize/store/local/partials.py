@@ -71,7 +71,7 @@ def open_partial(
             return *_claim(older, status), older.partial
         except _Taken:
             taken = [each for each in taken if each[0] is not older]
-    raise Busy(f"{display_name(path)}: other files have the names that its partial could have")
+    raise Busy(f"{display_name(path)}: other files have taken all names that its partial could have")
 
 
 class _Taken(Exception):
@@ -200,7 +200,7 @@ def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tupl
             release(fd)
             raise
         release(fd)
-    raise Busy(f"{display_name(candidate.path)}: its partial is replaced again and again by somebody else")
+    raise Busy(f"{display_name(candidate.path)}: somebody else keeps replacing its partial")
 
 
 def _opened(candidate: _PartialName, alike: os.stat_result | None) -> tuple[int | None, bool]:

@@ -130,7 +130,7 @@ def take_number(fd: int, old: bytes, name: bytes, path: bytes, only: int = 0, sp
             number = free_number(fd, name, number + 1, spared)
         else:
             return number
-    raise Busy(f"{display_name(path)}: its numbered names are taken again and again")
+    raise Busy(f"{display_name(path)}: other programs keep taking its numbered names")
 
 
 def _status(fd: int, name: bytes) -> os.stat_result | None:

@@ -103,7 +103,7 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: C
     try:
         size = status.st_size
         if size > left:
-            raise SourceChanged(f"{display_name(path)}: does not fit, it has {size} bytes")
+            raise SourceChanged(f"{display_name(path)}: is too large for a batch now: {size} bytes")
         if removing:
             refuse_written(fd, path)
         content = os.pread(fd, size + 1, 0)
@@ -192,7 +192,7 @@ def _write(
     if len(file.content) > MAX_SMALL_BYTES:
         raise ProtocolError(f"{display_name(file.path)}: is not small, it has {file.size} bytes")
     if blake3(file.content).digest() != file.digest:
-        raise VerifyFailed(f"{display_name(file.path)}: the content does not have the digest that was announced")
+        raise VerifyFailed(f"{display_name(file.path)}: the content differs from its digest")
     fd, status, partial = open_partial(tree, directory, name, file.path, origin)
     try:
         identity = tree.identity(directory)

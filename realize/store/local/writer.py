@@ -354,9 +354,9 @@ class PartialFile:
     def _verify(self, digest: bytes) -> None:
         shown = display_name(self.path)
         if self.position != self.size:
-            raise VerifyFailed(f"{shown}: {self.position} of {self.size} bytes arrived")
+            raise VerifyFailed(f"{shown}: only {self.position} of {self.size} bytes arrived")
         if self._hasher.digest() != digest:
-            raise VerifyFailed(f"{shown}: what arrived has another digest than what was read")
+            raise VerifyFailed(f"{shown}: the content that arrived differs from the content that was read")
 
     def close(self, dispose: Callable[[int], object]) -> None:
         """Release everything; the lock goes with the descriptor, at once.

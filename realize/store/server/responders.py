@@ -193,7 +193,7 @@ class DirectoryResponders(amp.CommandLocator):
             raise ProtocolError(f"handle {handle} is in use")
         rights = rights_in(directory, self._rights, self._log)
         if len(self._directories) >= commands.MAX_HANDLES:
-            raise Busy(f"{commands.MAX_HANDLES} directories are open")
+            raise Busy(f"this connection has {commands.MAX_HANDLES} directories open already")
         if backup is not None:
             rights.require(Right.WRITE)
         self._directories[handle] = None
@@ -291,7 +291,7 @@ class DirectoryResponders(amp.CommandLocator):
         found = self._listings.get(listing)
         if found is None:
             if len(self._listings) >= commands.MAX_LISTINGS:
-                raise Busy(f"{commands.MAX_LISTINGS} listings are open")
+                raise Busy(f"this connection has {commands.MAX_LISTINGS} listings open already")
             if leave is not None and not rules_fit(leave):
                 raise ProtocolError("too many rules for a listing")
             pages = opened.store.walk(

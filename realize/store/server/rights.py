@@ -65,7 +65,7 @@ class DirectoryRights(ByValue):
         extras = None if attributes is None else attributes.extras
         if self.replaces or extras is None or not extras.kinds - extras.lenient:
             return None
-        note = "is there with the same content; this peer may create files, and not change the attributes of any"
+        note = "is there with the same content; this peer may create files, but not change attributes"
         return NotKept(f"{display_name(path)}: {note}")
 
     def policy(self, asked: OnConflict) -> OnConflict:
@@ -76,7 +76,7 @@ class DirectoryRights(ByValue):
         """Return ``error``; to a conflict, add that the peer may not replace files, if that may be the reason."""
         if not isinstance(error, Conflict) or self.replaces:
             return error
-        return Conflict(f"{error}; this peer may create files there, and not replace any")
+        return Conflict(f"{error}; this peer may create files there, but not replace any")
 
     def origin(self, key: bytes, named: bytes | None) -> bytes | None:
         """Return the origin whose content alone the store may compare; None, anything, for a peer that may read it.

@@ -164,7 +164,7 @@ class ServedWrite:
             return
         self._looking = None
         self._fail(
-            Busy(f"{self._audit.shown}: nothing came of it for {STREAM_IDLE_TIMEOUT_S:g} seconds, so it was put aside")
+            Busy(f"{self._audit.shown}: none of it came for {STREAM_IDLE_TIMEOUT_S:g} seconds, so it was stopped")
         )
         closing = Deferred.fromCoroutine(self.abandon(keep=True))
         closing.addErrback(lambda failure: to_declared(self._protocol.log, failure, "abandoning"))
