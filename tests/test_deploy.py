@@ -26,7 +26,7 @@ from realize.exit_codes import DaemonExitCode, ExitCode
 from realize.keys import generate_identity
 from realize.mover.events import How
 from tests.leftovers import leave_partial
-from tests.processes import ROOT, Site, start_daemon, wait_for
+from tests.processes import ENVIRONMENT, ROOT, Site, run_program, start_daemon, wait_for
 from tests.prometheus import RULES, Prometheus, Pushgateway, fetch, program, shipped_rules
 from tests.test_metrics_end_to_end import port_of
 
@@ -472,7 +472,7 @@ def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path, form, beginning
     )
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(runtime)}
+    environ = {**ENVIRONMENT, "RUNTIME_DIRECTORY": str(runtime)}
     log = tmp_path / "log"
     with log.open("wb") as output:
         daemon = subprocess.Popen(
@@ -485,10 +485,10 @@ def test_the_daemon_takes_the_command_line_of_its_unit(tmp_path, form, beginning
         )
     try:
         wait_for_line(log, daemon, beginning, "listening")
-        subprocess.run(site.command(*reloading), env=environ, check=True)
+        run_program(site.command(*reloading), env=environ, check=True)
         wait_for_line(log, daemon, beginning.replace("listening", "reloaded"), "reloaded")
         (tmp_path / "realized.toml").write_text("nonsense = 1\n")
-        failed = subprocess.run(site.command(*reloading), env=environ, capture_output=True, text=True, check=False)
+        failed = run_program(site.command(*reloading), env=environ, capture_output=True, text=True)
     finally:
         daemon.terminate()
         status = daemon.wait(30)

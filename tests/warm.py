@@ -24,7 +24,10 @@ from pkgutil import walk_packages
 from tests.processes import COMMAND, ENVIRONMENT, ROOT, TWISTD
 
 SETTLED_LATE = frozenset(
-    {"COLUMNS", "HOME", "PATH", "REALIZE_CONFIG", "REALIZE_KEY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR"}
+    {
+        *("COLUMNS", "HOME", "PATH", "REALIZE_CONFIG", "REALIZE_KEY"),
+        *("NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "WATCHDOG_PID", "WATCHDOG_USEC", "XDG_RUNTIME_DIR"),
+    }
 )
 """Variables of the environment that nothing has looked at before `main` runs."""
 MAX_REQUEST_BYTES = 150_000
