@@ -159,6 +159,19 @@ def test_pages_that_are_named_exist(folder):
     assert set() == {f"{name}.{number}" for name, number in named} - set(NAMES)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_page_sends_to_itself(name):
+    """A link to a section that is on the same page has no page behind it."""
+    stem, _, number = name.rpartition(".")
+
+    assert text(f" ({stem}({number}))") not in Pages(ROOT / "docs").all()[name]
+
+
+def test_a_link_names_the_page_that_has_the_section():
+    """Sections of docs/usage.md are on the pages of different commands."""
+    assert text("see Backups (realize-move(1))") in Pages(ROOT / "docs").all()["realize.toml.5"]
+
+
 def test_the_date_is_that_of_the_release(folder):
     """Two builds of the same sources are the same."""
     assert "1970-01-02" in shown(folder, "realize").splitlines()[-1]

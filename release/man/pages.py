@@ -106,7 +106,10 @@ class Pages:
         pages["realized.8"] = self._realized()
         pages["realize.toml.5"] = self._configurations()
         pages["realized.toml.5"] = [".so man5/realize.toml.5"]
-        return {name: "".join(f"{line}\n" for line in lines) for name, lines in pages.items()}
+        return {
+            name: "".join(f"{line}\n" for line in lines).replace(_named(_page_in(name)), "")
+            for name, lines in pages.items()
+        }
 
     def _overview(self) -> list[str]:
         context = click.Context(realize, info_name="realize", **realize.context_settings)
@@ -221,14 +224,33 @@ def _in(source: _Source, part: str) -> Iterator[str]:
     """A part of a page; what it links to on other pages is named."""
 
     def link_text(address: str, shown: str) -> str:
-        name = address.partition("#")[0]
-        if not name or shown in {name, code(name)}:
+        name, _, anchor = address.partition("#")
+        if shown in {name, code(name)}:
             return ""
         if "://" in name:
             return f" ({name})"
-        return f" ({_PAGES.get(name) or _in_sources(name)})" if _PAGES.get(name) or name != source.name else ""
+        page = _page_of_section(name or source.name, anchor) or _PAGES.get(name)
+        return f" ({page or _in_sources(name)})" if page or name not in {"", source.name} else ""
 
     return markdown(part, link_text)
+
+
+def _page_of_section(name: str, anchor: str) -> str:
+    """The page that has this section of a page of ``docs/``, if it is that of a single command; else empty."""
+    for command, pages in EXPLAINED_IN.items():
+        if anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in pages.get(name, ())}:
+            return f"realize-{command}(1)"
+    return ""
+
+
+def _page_in(file_name: str) -> str:
+    stem, _, section = file_name.rpartition(".")
+    return f"{stem}({section})"
+
+
+def _named(page: str) -> str:
+    """How a page is named behind what links to it; in that page itself this is left out."""
+    return text(f" ({page})")
 
 
 def _in_sources(name: str) -> str:
