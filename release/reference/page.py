@@ -83,6 +83,17 @@ EXPLAINED_IN: Final[Mapping[str, str]] = {
 }
 """The sections that say more of an option."""
 
+COMMANDS_EXPLAINED_IN: Final[Mapping[str, str]] = {
+    "check": "check.md",
+    "completion": "usage.md#completion",
+    "keygen": "keys.md",
+    "move": "usage.md",
+    "moves": "moves.md#steering",
+    "reload": "configuration.md#reload",
+    "throttle": "limits.md#rate-limits",
+}
+"""The same for commands."""
+
 DAEMON: Final = "twistd realized"
 
 _UNITS: Final = ("_s", "_bytes", "_bps")
@@ -133,7 +144,8 @@ def _group(context: click.Context) -> Iterator[str]:
     yield "    realize [OPTIONS] SRC... DST\n    realize COMMAND [OPTIONS] ARGS...\n"
     yield "| command | does |\n|---|---|"
     for name, command in realize.commands.items():
-        yield f"| [`{name}`](#realize-{name}) | {_cell(command.get_short_help_str(200))} |"
+        more = f" [More]({COMMANDS_EXPLAINED_IN[name]})" if name in COMMANDS_EXPLAINED_IN else ""
+        yield f"| [`{name}`](#realize-{name}) | {_cell(command.get_short_help_str(200))}{more} |"
     yield ""
     yield from _table(options_of(context), lambda _: [])
 
