@@ -222,7 +222,7 @@ def test_verbose_says_which_limits_hold(site, tmp_path):
     )
 
     assert 0 == done.returncode
-    assert "it is sent at most 50 MiB/s, and sends at most 40 MiB/s" in done.stderr
+    assert "send 50 MiB/s, receive 40 MiB/s" in done.stderr
 
 
 def test_unlimited_is_a_limit_too(site, tmp_path):

@@ -205,8 +205,7 @@ class Connections:
             with naming(peer):
                 rows = parse_limits((await self._made[peer].call(GetThrottle))["report"])
             sentences.append(
-                f"limits with {peer.address}: it is sent at most {format_rate(own.rate)}, "
-                f"and sends at most {format_rate(lowest(rows, 'send'))}"
+                f"limits with {peer.address}: send {format_rate(own.rate)}, receive {format_rate(lowest(rows, 'send'))}"
             )
         return sentences
 
