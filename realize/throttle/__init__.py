@@ -12,7 +12,7 @@ endpoint strings.
 
 This package imports nothing of ours but `realize.schedule`, `realize.errors` and `realize.units`.
 It knows neither AMP nor files.
-``docs/throttling.md`` says what is promised and how it is measured.
+``docs/throttling.md`` says what is promised, ``docs/endpoints.md`` what an application sees of it.
 """
 
 from __future__ import annotations
