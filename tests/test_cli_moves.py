@@ -141,6 +141,15 @@ def test_the_details_of_a_move_that_fails_say_since_when_and_when_it_goes_on():
     assert "state         running, failing for 1d" in [*details(report(evolve(NIGHT, phase=Phase.RUNNING)))]
 
 
+def test_the_details_have_an_error_once():
+    """Of a move that fails, the last run mostly ended with the error that it has."""
+    last = RunResult(run="r1", began=NOW - 9, ended=NOW - 7, error=NIGHT.error, code="failed")
+    same, other = (evolve(NIGHT, last_run=each) for each in (last, evolve(last, error="the connection was lost")))
+
+    assert 1 == sum(NIGHT.error in line for line in details(report(same)))
+    assert "              the connection was lost" in [*details(report(other))]
+
+
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [

@@ -108,7 +108,7 @@ def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     last = _object(move, "last_run")
     if last:
         yield "last run", f"{_at(last, 'ended', now)}, {_text(last, 'code')}: {_done(last)}"
-        if _text(last, "error") != "-":
+        if _text(last, "error") not in {"-", _text(move, "error")}:
             yield "", _text(last, "error")
     yield "last success", _at(move, "last_success", now)
     yield "next run", _next(move, now)
