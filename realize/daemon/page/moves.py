@@ -155,7 +155,7 @@ def _next(contents: Contents, move: MoveStatus) -> tuple[str, str]:
     if move.phase is Phase.PAUSED:
         return "when it is resumed", ""
     if move.next_run is None:
-        return "as files settle", ""
+        return "when files settle", ""
     return f"in{NO_BREAK}{coarse(move.next_run - contents.now)}", _time(contents, move.next_run)
 
 
