@@ -57,7 +57,7 @@ def test_commands():
     for line in filled:
         realize.commands["throttle"].make_context("throttle", shlex.split(line)[2:], help_option_names=["-h", "--help"])
 
-    assert 3 == len(lines)
+    assert 6 == len(lines)
 
 
 def test_what_a_reload_does():
