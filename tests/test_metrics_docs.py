@@ -6,17 +6,22 @@ import json
 import re
 import subprocess
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig
+from realize.daemon.expiry import EXPIRY_INTERVAL_S, FIRST_EXPIRY_S
 from realize.daemon.metrics.counters import FAILURES, REFUSALS
+from realize.daemon.served import THREADS
 from realize.keys import generate_identity
 from realize.moves.after_program import AfterOutcome
 from realize.moves.status import Phase
+from realize.runs.metrics import PUSH_INTERVAL_S, REPORT_TIMEOUT_S
 from realize.store.hooks import Saved
-from realize.telemetry.metrics.exposition import new_registry
+from realize.telemetry.metrics.exposition import CACHE_S, MAX_SCRAPES, REQUEST_TIMEOUT_S, new_registry
+from realize.telemetry.metrics.lag import LAG_PROBE_INTERVAL_S
 from realize.telemetry.metrics.run_metrics import FILE_RESULTS, Ending, Figures, Pushes, last, live
 from realize.throttle.metrics import NamedLimitsCollector
 from realize.throttle.shared_limits import SharedLimit
@@ -149,6 +154,25 @@ def test_reasons():
 
     assert {*REFUSALS, *(saved.value for saved in Saved)} == explained
     assert [] == [error for error in FAILURES if f"`{error.wire_code.decode()}`" not in page("protocol.md")]
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("ends after 10 seconds at the latest", REQUEST_TIMEOUT_S == 10.0),
+        ("more than 16 connections", MAX_SCRAPES == 16),
+        ("at most every 0.25 s", CACHE_S == 0.25),
+        ("measured every 2 seconds", LAG_PROBE_INTERVAL_S == 2.0),
+        ("at most 9 for each directory", THREADS == 9),
+        ("counted a minute after the start, and then once an hour", (FIRST_EXPIRY_S, EXPIRY_INTERVAL_S) == (60, 3_600)),
+        ("at the start, every 15 seconds, and at the end", PUSH_INTERVAL_S == 15.0),
+        ("is tried twice and takes 5 seconds at most", REPORT_TIMEOUT_S == 5.0),
+    ],
+)
+def test_numbers(text, right):
+    """They are those of the code."""
+    assert right
+    assert text in DAEMON + RUN
 
 
 def test_words_of_standing_moves():
