@@ -158,7 +158,7 @@ def test_what_a_program_is_told() -> None:
         ("no file has settled for {:g} s, or after a minute", LINGER_S),
         ("or after a minute", MAX_RUN_S == 60.0),
         ("each gets a turn of {:g} s", MAX_TURN_S),
-        ("but at most a\n  minute", MAX_JITTER_S == 60.0),
+        ("but at most a minute; for calendar times it is a minute", MAX_JITTER_S == 60.0),
         ("and once an hour as files settle", PRUNE_INTERVAL_S == 3_600.0),
         ("after half a second, then after twice as long each time, up to {:g} s", MAX_AWAY_DELAY_S),
         ("after half a second", reconnecting.FIRST_DELAY_S == 0.5),
