@@ -38,7 +38,7 @@ IN_WORDS = {
     "`rename`, or `skip` where that is unknown": (None,),
     "in path order": (None,),
     "as `compress`": (None,),
-    "1m, but at most a tenth of an interval": (None,),
+    "a tenth of the interval, at most 1m; 1m with a calendar expression": (None,),
 }
 """Defaults that the page has in words, and the values that they stand for."""
 PUBLIC_KEY = generate_identity().public_key.base64
