@@ -32,6 +32,7 @@ PROGRAMS: Final = {
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "mkfs.btrfs": "btrfs-progs",
+    "strace": "strace",
 }
 """Each program that is needed, and the Debian package that has it."""
 

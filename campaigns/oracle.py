@@ -94,6 +94,9 @@ class Oracle:
             Foreign(path, digest(os.fsencode(path)) or "", status.st_mode, status.st_ino, status.st_mtime_ns)
         )
 
+    def note_failures(self) -> None:
+        """Note that single files may fail from now on."""
+
     def not_at_source(self) -> list[bytes]:
         """The files whose current version is no longer at the source."""
         with self.lock:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from campaigns.attributes import AttributeOracle, AttributePlanter
 from campaigns.mounts import Image, Small, Strict, run
 from campaigns.oracle import Oracle, digest, files
 from campaigns.producers import Producers
@@ -21,6 +22,8 @@ from campaigns.stage import Report, Stage
 from campaigns.trees import LARGE, Planter
 
 _DIRECTIONS: Final = ("push", "pull", "local")
+_ALL_OF_IT: Final = ("--preserve=all", "--links", "--compress", "always")
+_ACCEPTS_ALL: Final = 'accept = ["owner", "acl", "xattr"]'
 EVENTS: Final = 10
 """About how many events a case has."""
 
@@ -36,6 +39,33 @@ def kills(folder: Path, report: Report) -> None:
     try:
         for _ in range(EVENTS):
             _go_on(stage, planter)
+            stage.somewhere()
+            if stage.remote and rng.random() < 0.4:
+                stage.kill_daemon()
+            else:
+                stage.kill_command()
+            stage.check()
+        _end(stage, planter)
+    finally:
+        stage.close()
+
+
+def attributes(folder: Path, report: Report) -> None:
+    """Everything that can be preserved is, content is compressed, and either side is hit, also at a single call."""
+    rng, oracle, planter = _begin_with_attributes(folder, report)
+    direction = rng.choice([*_DIRECTIONS, "between"])
+    planter.wave()
+    planter.obstacles()
+    stage = Stage(
+        folder, report, oracle, direction, options=(*_ALL_OF_IT, *_pace(rng, direction)), further=_ACCEPTS_ALL
+    )
+    report.title = direction
+    try:
+        for _ in range(EVENTS):
+            _go_on(stage, planter)
+            if rng.random() < 0.5:
+                stage.hit_at_a_call()
+                continue
             stage.somewhere()
             if stage.remote and rng.random() < 0.4:
                 stage.kill_daemon()
@@ -403,6 +433,7 @@ def _contend(one: Oracle, other: Oracle, path: bytes, content: str) -> None:
 
 SCENES: Final[dict[str, Callable[[Path, Report], None]]] = {
     "kills": kills,
+    "attributes": attributes,
     "network": network,
     "full": full,
     "narrow": narrow,
@@ -421,6 +452,12 @@ def _begin(folder: Path, report: Report) -> tuple[random.Random, Oracle, Planter
     for each in (oracle.source, oracle.destination):
         each.mkdir()
     return rng, oracle, Planter(oracle, rng)
+
+
+def _begin_with_attributes(folder: Path, report: Report) -> tuple[random.Random, AttributeOracle, AttributePlanter]:
+    rng, plain, _ = _begin(folder, report)
+    oracle = AttributeOracle(plain.source, plain.destination)
+    return rng, oracle, AttributePlanter(oracle, rng)
 
 
 def _pace(rng: random.Random, direction: str) -> tuple[str, ...]:

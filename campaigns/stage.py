@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from attrs import define, field
 
+from campaigns.calls import at_a_call
 from campaigns.oracle import LOST, Fault, Oracle, files, shown
-from tests.processes import Proxy, Site
+from tests.processes import TWISTD, Proxy, Site
 
 PATIENCE_SECONDS: Final = 120
 """An undisturbed run takes less than this."""
@@ -41,6 +44,14 @@ class Rig(Site):
     proxy: Proxy | None = None
     further = ""
     """A further configuration line for the directory that the daemon serves."""
+    outbox: Path | None = None
+    """Another directory that the daemon serves, so that files can move from daemon to daemon."""
+    tracer: Sequence[str] = ()
+    """What the command is started with, such as strace(1)."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line, with what traces it."""
+        return [*self.tracer, *super().command(*arguments)]
 
     def write_command_config(self) -> None:
         """The daemon's address is that of the proxy."""
@@ -55,7 +66,11 @@ class Rig(Site):
         """With the further line."""
         super().write_daemon_config(extra)
         path = self.folder / "realized.toml"
-        path.write_text(path.read_text().replace("[peers.", f"{self.further}\n[peers.", 1))
+        text, before = path.read_text(), f"{self.further}\n[peers."
+        if self.outbox is not None:
+            before = f"{self.further}\n[dirs.outbox]\npath = {json.dumps(str(self.outbox))}\n[peers."
+            text = text.replace("dirs = { ", f"dirs = {{ outbox = {json.dumps(self.rights)}, ", 1)
+        path.write_text(text.replace("[peers.", before, 1))
 
 
 class Stage:
@@ -95,6 +110,11 @@ class Stage:
             destination = f"hostb::inbox/{below}" if below else "hostb::inbox"
         elif direction == "pull":
             source = "hostb::inbox"
+        elif direction == "between":
+            source, destination = "hostb::outbox", "hostb::inbox"
+            self.site.outbox = oracle.source
+        if site is None:
+            self.site.write_daemon_config()
         self.ends = (source, destination)
         if self.remote and site is None:
             self.site.start()
@@ -195,6 +215,38 @@ class Stage:
         self.site.stop(signal.SIGKILL)
         if restart:
             self.site.start()
+
+    def hit_at_a_call(self) -> None:
+        """Start a command, or the daemon, that something happens to at a single system call; wait until it is over."""
+        kind, tracer = at_a_call(self.rng)
+        victim = "daemon" if self.remote and self.rng.random() < 0.5 else "command"
+        self.kill_all()
+        if victim == "daemon":
+            self.site.program = [*tracer, *TWISTD]
+        else:
+            self.site.tracer = tracer
+        try:
+            if self.remote:
+                self.site.start()
+            self.spawn()
+        except AssertionError:
+            pass  # it was hit before it listened
+        finally:
+            self.site.program, self.site.tracer = TWISTD, ()
+        self.event(f"{victim}: {kind}")
+        if kind.startswith("error"):
+            self.oracle.note_failures()
+        deadline = time.monotonic() + 6
+        while time.monotonic() < deadline and self.running and self._daemon_lives:
+            time.sleep(0.02)
+        self.check()
+        if victim == "daemon" and self.site.daemon is not None:
+            self.site.stop(signal.SIGKILL)
+        self.revive()
+
+    @property
+    def _daemon_lives(self) -> bool:
+        return not self.remote or (self.site.daemon is not None and self.site.daemon.poll() is None)
 
     def freeze(self) -> None:
         """Nobody gets any further."""

@@ -4,9 +4,11 @@ import hashlib
 import os
 import random
 import stat
+import subprocess
 
 import pytest
 
+from campaigns.attributes import AttributeOracle, AttributePlanter
 from campaigns.disk import BLOCK, NAME, DiskTree
 from campaigns.oracle import LOST, Fault, Oracle, Version
 from campaigns.running import summary
@@ -232,6 +234,55 @@ def test_the_oracle_finds_what_is_left_and_what_was_touched(oracle):
     os.utime(os.path.join(os.fsencode(oracle.destination), path), ns=(0, 0))
 
     assert {"foreign", "partial left", "extra", "attributes", "open", "directory"} == kinds(oracle.final())
+
+
+@pytest.fixture
+def attributed(tmp_path):
+    """An oracle that knows files with attributes, and several names of some."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "inbox").mkdir()
+    oracle = AttributeOracle(tmp_path / "source", tmp_path / "inbox")
+    AttributePlanter(oracle, random.Random(1)).wave(small=12, large=0)
+    return oracle
+
+
+def moved_by_cp(oracle):
+    """Move everything with its attributes, without Realize."""
+    subprocess.run(["cp", "-a", f"{oracle.source}/.", oracle.destination], check=True)
+    for path in [*oracle.versions, *oracle.symlinks]:
+        os.unlink(os.path.join(os.fsencode(oracle.source), path))
+
+
+def test_attributes_that_are_kept_are_no_fault(attributed):
+    """Owners, lists, extended attributes, names of one file, symlinks and directories."""
+    assert [] == attributed.check()
+
+    moved_by_cp(attributed)
+
+    assert attributed.links
+    assert [] == attributed.final()
+
+
+@pytest.mark.parametrize("what", ["owner", "xattr", "link", "symlink"])
+def test_attributes_that_are_lost_are_found(attributed, what):
+    """What is nowhere else is lost; names that became files of their own are told."""
+    moved_by_cp(attributed)
+    top = os.fsencode(attributed.destination)
+    path = attributed.links[0][0]
+    place = os.path.join(top, path)
+    if what == "owner":
+        os.chown(place, 7, 7)
+        os.chmod(place, attributed.versions[path].mode)
+    elif what == "xattr":
+        os.setxattr(place, "user.other", b"")
+    elif what == "symlink":
+        os.unlink(os.path.join(top, next(iter(attributed.symlinks))))
+    else:
+        copy = place + b"-copy"
+        subprocess.run(["cp", "-a", place, copy], check=True)
+        os.rename(copy, place)
+
+    assert ("links" if what == "link" else LOST) in kinds(attributed.final())
 
 
 def test_the_figures_of_all_cases_are_summed_up():
