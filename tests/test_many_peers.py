@@ -18,7 +18,7 @@ from realize.daemon.metrics.counters import Metrics
 from realize.errors import NotFound
 from realize.telemetry.logging.limiting import LIMIT_WINDOW_S, MIN_WINDOWS, Limiter, _Window
 from realize.throttle.backlog import Backlog
-from realize.throttle.scheduler import BUSY_BYTES
+from realize.throttle.scheduler import BUSY_BYTES, PINGS_BYTES
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.values import Committed
 from realize.wire import server
@@ -174,7 +174,7 @@ def test_a_peer_that_a_configuration_names_no_more_has_no_limits():
 def test_connections_that_send_pings_alone_are_sampled_half_as_often():
     """Very many always have one that pings, and looking at all of them costs more than their pings."""
     clock, samples = Clock(), []
-    tree = ThrottleTree(clock, sampled=lambda: samples.append(clock.seconds()))
+    tree = ThrottleTree(clock, sampled=lambda _: samples.append(clock.seconds()))
     flow = tree.attach("camera", "1")
     for amount in (27, BUSY_BYTES):
         for _ in range(40):
@@ -184,6 +184,24 @@ def test_connections_that_send_pings_alone_are_sampled_half_as_often():
     quiet = [at for at in samples if at <= 10]
     assert (10, 20) == (len(quiet), len(samples) - len(quiet))
     flow.leave()
+
+
+def test_a_sample_says_whether_anything_but_pings_was_carried():
+    """Either way, and also by a flow that is new, or has a limit; what was counted between two samples is not lost."""
+    clock, samples = Clock(), []
+    tree = ThrottleTree(clock, sampled=samples.append)
+    flow, limited = tree.attach("camera", "1"), tree.attach("nas", "2")
+    tree.set_rate(Scope.PEER, "nas", 1000.0)
+    for sent, received in ((0, 0), (27, 27), (0, PINGS_BYTES + 1), (PINGS_BYTES + 1, 0), (27, 0)):
+        flow.passed += sent
+        flow.received += received
+        tree.snapshot()
+        clock.advance(1)
+    limited.ask(10)
+    clock.advance(1)
+
+    assert [True, False, True, True, False, True] == samples
+    tree.close()
 
 
 def test_a_peer_that_is_gone_keeps_its_limit_while_it_is_connected():

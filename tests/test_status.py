@@ -6,8 +6,8 @@ import pytest
 from attrs import define, field
 from twisted.internet.task import Clock
 
-from realize.daemon.rates import RATE_SAMPLES, RateSampler
-from realize.daemon.status import as_text, limits_text, report, totals
+from realize.daemon.rates import MAX_REPEATED_S, RATE_SAMPLES, RateSampler
+from realize.daemon.status import as_text, limits_text, report, sample
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.errors import Busy
 from realize.keys import PublicKey, generate_identity
@@ -58,9 +58,9 @@ class Trial:
         self.rates = RateSampler(self.clock)
         self.connections = connections
 
-    def look(self, seconds=1.0):
+    def look(self, seconds=1.0, *, carried=True):
         """At what there is now, and let time pass."""
-        self.rates.look(totals(self.connections))
+        sample(self.rates, self.connections, carried=carried)
         self.clock.advance(seconds)
 
     def report(self, name="camera", *, is_admin=True):
@@ -115,6 +115,48 @@ def test_a_rate_follows_the_last_seconds():
     busy = trial.report()["connections"][0]["send_rate"]
 
     assert (0, round(4000 / (RATE_SAMPLES - 1))) == (idle, busy)
+
+
+class Looked:
+    """Counts how often connections are looked at."""
+
+    def __init__(self, *connections):
+        self.connections = connections
+        self.times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return iter(self.connections)
+
+
+def test_connections_that_only_ping_are_seldom_looked_at():
+    """A thousand of them take longer than their pings; their rates stay, and what one carries shows at once."""
+    camera = Connection(1, "camera")
+    trial = Trial(camera)
+    trial.connections = Looked(camera)
+    trial.look()
+    for _ in range(int(MAX_REPEATED_S) - 1):
+        trial.look(carried=False)
+    looked = trial.connections.times
+    trial.look(carried=False)
+    idle = trial.report()["connections"][0]["send_rate"]
+    camera.bytes_sent += 4000
+    busy = trial.report()["connections"][0]["send_rate"]
+    before = trial.connections.times
+    trial.look()
+
+    assert (1, 0, round(4000 / RATE_SAMPLES), 1) == (looked, idle, busy, trial.connections.times - before)
+
+
+def test_a_transfer_is_looked_at_also_if_nothing_comes():
+    """Its daemon may compare what is there already."""
+    camera = Connection(1, "camera", files=[transfer(0)])
+    trial = Trial(camera)
+    for done in (100, 200, 300):
+        camera.files[0] = transfer(done)
+        trial.look(carried=False)
+
+    assert 67 == trial.report()["transfers"][0]["rate"]
 
 
 def test_who_is_no_admin_learns_only_of_its_own():

@@ -49,7 +49,7 @@ class Setting:
 def test_whoever_wants_to_is_told_of_each_look_at_the_connections():
     """About every second while there are any, and by no timer of its own."""
     looks = []
-    setting = Setting(sampled=lambda: looks.append(setting.clock.seconds()))
+    setting = Setting(sampled=lambda _: looks.append(setting.clock.seconds()))
     setting.pass_time(3)
     before = list(looks)
     setting.connect("camera", "1")

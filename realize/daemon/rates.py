@@ -14,6 +14,9 @@ RATE_SAMPLES: Final = 3
 MIN_SAMPLE_INTERVAL_S: Final = 0.4
 """Least time between two samples, so that extra ones, taken on request, do not displace the regular ones."""
 
+MAX_REPEATED_S: Final = 15.0
+"""Seconds for which a sample stands for later ones while connections carry pings alone: one ping each, or two."""
+
 
 class RateSampler:
     """Remembers the last samples of all totals."""
@@ -21,12 +24,27 @@ class RateSampler:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._looks: deque[tuple[float, Mapping[Hashable, int]]] = deque(maxlen=RATE_SAMPLES)
+        self._lasts_until = 0.0
+        """For how long the last of them may be repeated."""
 
-    def look(self, totals: Mapping[Hashable, int]) -> None:
-        """Take a sample: the totals by now."""
+    def look(self, totals: Mapping[Hashable, int], *, lasts: bool = False) -> None:
+        """Take a sample: the totals by now; ``lasts`` if later it may be repeated."""
         now = self._clock.seconds()
-        if not self._looks or now - self._looks[-1][0] >= MIN_SAMPLE_INTERVAL_S:
+        if self._is_due(now):
             self._looks.append((now, totals))
+            self._lasts_until = now + MAX_REPEATED_S if lasts else now
+
+    def repeat(self) -> bool:
+        """Take the last sample once more, since the totals are about the same; False if one has to look anew."""
+        now = self._clock.seconds()
+        if now >= self._lasts_until:
+            return False
+        if self._is_due(now):
+            self._looks.append((now, self._looks[-1][1]))
+        return True
+
+    def _is_due(self, now: float) -> bool:
+        return not self._looks or now - self._looks[-1][0] >= MIN_SAMPLE_INTERVAL_S
 
     def of(self, thing: Hashable, total: int) -> float | None:
         """The growth per second of a thing whose total is ``total`` now; None if it is too new to tell."""

@@ -43,7 +43,7 @@ from realize.daemon.rates import RateSampler
 from realize.daemon.reloading import ControlResponders, Reloaded, ReloadResponder
 from realize.daemon.responders import DaemonResponders
 from realize.daemon.served import THREADS, ServedDirectory, serve_directories
-from realize.daemon.status import report, totals
+from realize.daemon.status import report, sample
 from realize.daemon.steering import Asker, SteeringResponders
 from realize.daemon.throttling import Throttling
 from realize.errors import ConfigError, ConnectionFailed, RealizeError
@@ -173,7 +173,7 @@ class RealizedService(Service):
             ),
         )
         self._throttling = Throttling(
-            reactor, self._logs.of("throttle"), lambda: self._rates.look(totals(self._factory))
+            reactor, self._logs.of("throttle"), lambda carried: sample(self._rates, self._factory, carried=carried)
         )
         self._rates = RateSampler(reactor)
         self._housekeeping = Housekeeping(reactor, self._log)

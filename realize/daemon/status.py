@@ -27,15 +27,23 @@ class Uptime(Protocol):
         """Seconds since the start, by a monotonic clock."""
 
 
-def totals(connections: Iterable[AcceptedProtocol]) -> dict[Hashable, int]:
-    """The totals in bytes of all connections and transfers, for `RateSampler.look`."""
+def sample(rates: RateSampler, connections: Iterable[AcceptedProtocol], *, carried: bool) -> None:
+    """Let ``rates`` know the totals in bytes of all connections and transfers.
+
+    Of very many connections that takes as long as all their pings, so it is left out, as long as no connection has
+    ``carried`` more than those and no transfer is in progress, whatever that works on.
+    """
+    if not carried and rates.repeat():
+        return
     found: dict[Hashable, int] = {}
+    has_transfers = False
     for connection in connections:
         found[connection.number, "received"] = connection.bytes_received
         found[connection.number, "sent"] = connection.bytes_sent
         for transfer in connection.transfers():
             found[_key(connection, transfer)] = transfer["done"]
-    return found
+            has_transfers = True
+    rates.look(found, lasts=not has_transfers)
 
 
 def report(

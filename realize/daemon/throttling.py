@@ -53,7 +53,7 @@ class Throttling:
         self,
         clock: IReactorTime,
         log: Logger,
-        sampled: Callable[[], object] = lambda: None,
+        sampled: Callable[[bool], object] = lambda _: None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock

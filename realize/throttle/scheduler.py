@@ -15,6 +15,7 @@ A flow without a limit must not ask: its connection sends at once, and adds the 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -30,6 +31,9 @@ MIN_STEP_S: Final = 0.001
 BUSY_BYTES: Final = 1024
 """What a flow sends between two calls of `Flow.collect` if it sends more than pings and short answers."""
 
+PINGS_BYTES: Final = 64
+"""The most that a flow sends and receives between two calls of `Flow.collect` if that is pings alone."""
+
 _log = Logger()
 
 
@@ -41,6 +45,17 @@ class Waiter(Protocol):
 
     def limits_changed(self) -> None:
         """The limits of the flow have changed: ask again, or send everything if none is left."""
+
+
+class Activity(enum.IntEnum):
+    """How much flows have carried, both ways."""
+
+    NONE = 0
+    """Pings at most."""
+    LITTLE = 1
+    """Something else, but they sent less than `BUSY_BYTES`, if without a limit."""
+    MUCH = 2
+    """More."""
 
 
 class Scheduler:
@@ -57,6 +72,8 @@ class Scheduler:
         """When transports that are full took the last of those that wait away; None if none did."""
         self._granted: dict[Bucket, int] = {}
         """What was granted in the steps so far, and the connections were not told yet."""
+        self._activity = Activity.NONE
+        """How much the liveliest flow has carried since `take_activity`, as far as it was collected."""
 
     def now(self) -> float:
         """The time of the buckets in seconds: that of the clock, or of the step that is being made up for."""
@@ -65,6 +82,7 @@ class Scheduler:
     def flow(self, bucket: Bucket, left: Callable[[], None] | None = None) -> Flow:
         """Return a new flow for ``bucket``, a leaf of the tree; ``left`` is called once the flow has left."""
         flow = self._flows[bucket] = Flow(self, bucket, left)
+        self._note(Activity.LITTLE)
         return flow
 
     def set_rate(self, bucket: Bucket, rate: float | None, burst: float | None = None) -> None:
@@ -77,10 +95,17 @@ class Scheduler:
                 flow.waiter.limits_changed()
         self._arm()
 
-    def collect(self) -> bool:
-        """Count what flows have sent without a limit, and return whether any has sent much; see `Flow.collect`."""
-        # Not any(): every flow must be collected.
-        return sum(flow.collect() for flow in self._flows.values()) > 0
+    def collect(self) -> None:
+        """Count what flows have sent without a limit; see `Flow.collect`."""
+        for flow in self._flows.values():
+            if flow.passed or flow.received:
+                self._note(flow.collect())
+
+    def take_activity(self) -> Activity:
+        """Collect, and return how much the liveliest flow has carried since the last call; a new one has carried."""
+        self.collect()
+        activity, self._activity = self._activity, Activity.NONE
+        return activity
 
     def wait(self, bucket: Bucket, amount: int) -> None:
         """Let ``bucket`` wait for ``amount`` bytes in total; 0 stops waiting."""
@@ -139,7 +164,11 @@ class Scheduler:
             self._step = None
             self._arm()
 
+    def _note(self, activity: Activity) -> None:
+        self._activity = max(self._activity, activity)
+
     def _grant(self) -> None:
+        self._note(Activity.LITTLE)
         for bucket, amount in self._root.serve(self.now()).items():
             self._granted[bucket] = self._granted.get(bucket, 0) + amount
 
@@ -180,7 +209,7 @@ class Scheduler:
 class Flow:
     """One connection's leaf in a tree of buckets."""
 
-    __slots__ = ("_left", "_scheduler", "bucket", "passed", "waiter")
+    __slots__ = ("_left", "_scheduler", "bucket", "passed", "received", "waiter")
 
     def __init__(self, scheduler: Scheduler, bucket: Bucket, left: Callable[[], None] | None) -> None:
         self._scheduler = scheduler
@@ -189,6 +218,8 @@ class Flow:
         self.waiter: Waiter | None = None
         self.passed = 0
         """Bytes sent without a limit since the last `collect`."""
+        self.received = 0
+        """Bytes received since then."""
 
     @property
     def limited(self) -> bool:
@@ -208,15 +239,17 @@ class Flow:
         """Wait for nothing until the transport, which is full, takes more, and `ask` then."""
         self._scheduler.hold(self.bucket)
 
-    def collect(self) -> bool:
-        """Move `passed` into the meter, and return whether it was at least `BUSY_BYTES`.
+    def collect(self) -> Activity:
+        """Move `passed` into the meter, and return how much was carried since the last call.
 
         Call it about once a second, for the meter's rate to be right.
         """
-        passed, self.passed = self.passed, 0
+        passed, received, self.passed, self.received = self.passed, self.received, 0, 0
         if passed:
             self.bucket.meter.count(passed, self._scheduler.now())
-        return passed >= BUSY_BYTES
+        if passed >= BUSY_BYTES:
+            return Activity.MUCH
+        return Activity.LITTLE if passed + received > PINGS_BYTES else Activity.NONE
 
     def leave(self) -> None:
         """Leave the tree for good; a second call does nothing."""

@@ -268,6 +268,9 @@ class ThrottledProtocol(Protocol):
             # From a transport that reads although it was paused: these bytes are in plain, and pass for encrypted ones.
             self.abortConnection()
         elif self._receiving.delivers:
+            flow = self._path.flow
+            if flow is not None:
+                flow.received += len(data)
             self.wrappedProtocol.dataReceived(data)
 
     def handshakeCompleted(self) -> None:

@@ -26,7 +26,7 @@ from realize.errors import Conflict, NotFound, UsageError
 from realize.schedule.timetable import RateTimetable
 from realize.throttle.buckets import Bucket
 from realize.throttle.rates import check_rate_by_time, lowest
-from realize.throttle.scheduler import Flow, Scheduler
+from realize.throttle.scheduler import Activity, Flow, Scheduler
 from realize.throttle.timed_limits import Cause, TimedLimits
 
 SAMPLE_INTERVAL_S: Final = 0.5
@@ -100,7 +100,8 @@ class ThrottleTree:
     ``changed`` is called when a temporary limit has ended, or a timetable has another rate, with the node's scope and
     name, the limit until then, the limit from now on, and which of the two it was.
     ``wall_clock`` is what timetables go by, in seconds since the epoch.
-    ``sampled`` is called after each sample of the connections, about once a second while there are any.
+    ``sampled`` is called after each sample of the connections, about once a second while there are any, with whether
+    any of them may have carried more than pings since the one before.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class ThrottleTree:
         peers: Mapping[str, GivenLimit] | None = None,
         connection: GivenLimit = None,
         changed: NodeChanged = lambda *_: None,
-        sampled: Callable[[], object] = lambda: None,
+        sampled: Callable[[bool], object] = lambda _: None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
@@ -265,13 +266,13 @@ class ThrottleTree:
         )
 
     def _sample(self) -> None:
-        sending = False
+        activity = Activity.NONE
         try:
-            sending = self._scheduler.collect()
-            self._sampled()
+            activity = self._scheduler.take_activity()
+            self._sampled(activity is not Activity.NONE)
         finally:
             self._sampling = self._clock.callLater(
-                SAMPLE_INTERVAL_S if sending else QUIET_SAMPLE_INTERVAL_S, self._sample
+                SAMPLE_INTERVAL_S if activity is Activity.MUCH else QUIET_SAMPLE_INTERVAL_S, self._sample
             )
 
     def _peer(self, name: str) -> Bucket:
