@@ -208,13 +208,16 @@ class Site:
 def digests(folder: Path) -> dict[bytes, str]:
     """The digest of every regular file below a folder, by relative path."""
     found = {}
-    top = os.fsencode(folder)
-    for where, _, names in os.walk(top):
-        for name in names:
-            path = os.path.join(where, name)
-            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-                found[os.path.relpath(path, top)] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in files_below(folder):
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(os.fsencode(folder), path), "rb") as file:
+            found[path] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
+
+
+def files_below(folder: Path) -> list[bytes]:
+    """The relative paths of all files below a folder."""
+    top = os.path.join(os.fsencode(folder), b"")
+    return [os.path.join(where, name)[len(top) :] for where, _, names in os.walk(top) for name in names]
 
 
 def plant(folder: Path, seed: int, *, small: int, large: int, large_size: int = 4 << 20) -> dict[bytes, str]:

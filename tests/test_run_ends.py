@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from realize.fs.names import is_partial
-from tests.processes import Proxy, Site, digests
+from tests.processes import Proxy, Site, digests, files_below
 
 ARRIVED = {"created", "replaced", "already_there"}
 LARGE = 24 << 20
@@ -35,6 +35,11 @@ def site(tmp_path_factory):
     site.start()
     yield site
     site.stop()
+
+
+def of_kind(kind, lines):
+    """The JSON objects of one kind among many lines; only those that have its name somewhere are parsed."""
+    return [each for line in lines if kind in line and (each := json.loads(line))["event"] == kind]
 
 
 class Trial:
@@ -125,19 +130,19 @@ class Trial:
 
     def events(self, kind):
         """The JSON objects of one kind, by path."""
-        lines = [json.loads(line) for line in self.said.splitlines() if line.endswith(b"}")]
-        return {each.get("path", ""): each for each in lines if each["event"] == kind}
+        whole = [line for line in self.said.decode().splitlines() if line.endswith("}")]
+        return {each.get("path", ""): each for each in of_kind(kind, whole)}
 
     def logged(self, kind):
         """The records of one kind, by path."""
-        records = [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
-        return {each.get("path", ""): each for each in records if each["event"] == kind}
+        lines = (self.folder / "log").read_text().splitlines()
+        return {each.get("path", ""): each for each in of_kind(kind, lines)}
 
     def recorded(self, kind):
         """The paths that the manifest has of one kind."""
         self.manifest.seek(0)
-        lines = [json.loads(line) for line in self.manifest if line.endswith("}\n")]
-        return {line["path"] for line in lines if line["event"] == kind}
+        whole = [line for line in self.manifest if line.endswith("}\n")]
+        return {each["path"] for each in of_kind(kind, whole)}
 
     def metrics(self):
         """The textfile: what became of the files, and all single values."""
@@ -148,7 +153,7 @@ class Trial:
 
     def gone(self):
         """What the source has lost."""
-        return {os.fsdecode(path) for path in set(self.before) - set(digests(self.source))}
+        return {os.fsdecode(path) for path in set(self.before) - set(files_below(self.source))}
 
     def there(self):
         """What the destination has, whole and under its name."""
