@@ -15,6 +15,7 @@ from twisted.internet.defer import succeed
 from realize.errors import SourceChanged, StorageError
 from realize.fs import syscalls
 from realize.store.local import hard_links as unlinked
+from realize.store.local import versions
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import Clock
 from realize.values import BLOCK_BYTES, Expected, Removal
@@ -277,7 +278,11 @@ async def test_a_hard_link_that_somebody_else_has_changed_is_kept(root, behind):
 
 
 async def test_a_write_in_the_middle_of_a_removal_is_not_forgiven(root, behind, monkeypatch):
-    """A program that writes to another name while one is removed has changed the file."""
+    """A program that writes to another name while one is removed has changed the file.
+
+    Where a lease is to be had, as here, it would wait until the name is removed; the kernel lets it do so for 45 s.
+    """
+    monkeypatch.setattr(versions, "is_open_for_writing", lambda fd, **_: False)
     store, removals = await linked(root, behind, b"a", b"b", content=b"old")
     original = os.unlink
 
