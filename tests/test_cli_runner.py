@@ -76,6 +76,26 @@ async def main(reactor):
     assert (20, "still here\nends with 20\n") == outcome(main)
 
 
+@pytest.mark.parametrize("where", ["time.sleep(60)", "await Deferred()"], ids=["the reactor", "what is awaited"])
+def test_what_hangs_after_a_signal_is_ended_by_force(where: str) -> None:
+    """Nobody has to signal twice: systemd, for one, does so a minute and a half later."""
+    main = f"""
+import threading, time
+import realize.cli.runner as runner
+runner.KILL_AFTER_S = 0.5
+
+async def main(reactor):
+    threading.Timer(0.1, kill(signal.SIGTERM)).start()
+    while True:
+        try:
+            {where}
+        except CancelledError:
+            print("still here", flush=True)
+"""
+    awaits = "await" in where
+    assert (20, "still here\n" * awaits + "ends with 20\n") == outcome(main)
+
+
 def test_a_hangup_that_is_ignored_ends_nothing() -> None:
     """As under nohup(1): the work goes on to its end."""
     main = """

@@ -324,6 +324,38 @@ def test_whatever_hangs_the_process_ends(site, tmp_path, what):
     assert original == digests(source)
 
 
+HANGING_CALL = """
+import os, time
+from realize.cli.main import main
+plain, calls = os.CALL, []
+def hang(*arguments):
+    calls.append(arguments)
+    return plain(*arguments) if len(calls) <= GOOD else time.sleep(600)
+os.CALL = hang
+main()
+"""
+
+
+@pytest.mark.parametrize(("call", "good"), [("pwrite", 2), ("fsync", 0)])
+def test_a_disk_that_hangs_does_not_keep_an_interrupted_pull(site, tmp_path, call, good):
+    """What is written, or made durable, is given up some seconds after a signal; nobody has to send a second one."""
+    plant(site.inbox, 21, small=0, large=1, large_size=20 * MIB)
+    target = tmp_path / "target"
+    script = HANGING_CALL.replace("CALL", call).replace("GOOD", str(good))
+    process = subprocess.Popen(
+        [*site.command()[:1], "-c", script, "--quiet", "--throttle", "4M", "hostb::inbox", str(target)],
+        env={**ENVIRONMENT, "REALIZE_CONFIG": str(site.folder / "realize.toml")},
+    )
+    try:
+        wait_for(lambda: target.exists() and any(target.iterdir()))
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert 20 == process.wait(15)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_signal_together_with_the_limit(site, tmp_path):
     """SIGTERM just before the limit: the run ends once, with one of the two codes, and nothing is lost."""
     source = tmp_path / "source"

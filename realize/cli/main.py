@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
-from typing import NoReturn, cast
+from typing import Final, NoReturn, cast
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -21,6 +23,9 @@ from realize.cli.exit_codes import command_exit_code
 from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
 from realize.process import discard_output, hold_standard_streams
+
+_MOST_AFTER_A_SIGNAL_S: Final = 5.0
+"""Seconds that threads which hang are waited for after a signal has ended the rest, as after a time limit."""
 
 
 class CommandModules(Mapping[str, click.Command]):
@@ -105,17 +110,23 @@ def realize() -> None:
 def main() -> NoReturn:
     """Run the command line of this process and exit.
 
-    At once when threads have ended that may still have something to do: the log is closed, output is flushed, and
-    Python would take 40 ms more to take apart what it has loaded.
+    At once when threads have ended that may still have something to do, or hang after a signal: the log is closed,
+    output is flushed, and Python would take 40 ms more to take apart what it has loaded.
     """
     code = run()
     with contextlib.suppress(KeyboardInterrupt):
-        while others := [
-            each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon
-        ]:
-            # Not without end: an interrupt that comes in the instant before the wait begins is noticed when it ends.
-            others[0].join(0.5)
+        _wait_for_threads(_MOST_AFTER_A_SIGNAL_S if code == ExitCode.INTERRUPTED else math.inf)
     os._exit(_settled(code))
+
+
+def _wait_for_threads(most_s: float) -> None:
+    """Wait until all have ended that are no daemons, for so many seconds at most."""
+    deadline = time.monotonic() + most_s
+    while time.monotonic() < deadline and (
+        others := [each for each in threading.enumerate() if each is not threading.current_thread() and not each.daemon]
+    ):
+        # Not without end: an interrupt that comes in the instant before the wait begins is noticed when it ends.
+        others[0].join(0.5)
 
 
 def run() -> int:

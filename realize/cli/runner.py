@@ -9,14 +9,16 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
 from twisted.internet.base import ReactorBase
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from realize.cli.deadline import KILL_AFTER_S
 from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
 from realize.cli.stand_ins import load_all
@@ -50,11 +52,13 @@ def run(
     """Call ``main`` with the reactor, run the reactor until the coroutine ends, and return or raise what it did.
 
     ``log`` says where to log meanwhile.
-    The first signal of `ENDING` cancels what the coroutine awaits; the second ends the process at once.
+    The first signal of `ENDING` cancels what the coroutine awaits; the second ends the process at once, and so does
+    the first if the reactor has not ended `KILL_AFTER_S` after it, because something hangs.
     A CancelledError that leaves the coroutine is raised as `Interrupted`.
     ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did; its own
     result is the final one, and a first signal does not interrupt it.
-    ``at_once`` is called with the exit code before a second signal ends the process, and must be quick.
+    ``at_once`` is called with the exit code before the process is ended at once, perhaps in another thread, and must be
+    quick.
     """
     from twisted.internet import reactor as installed
 
@@ -82,8 +86,9 @@ def run(
     # Garbage collection was off during start-up, see `realize.cli.main`; ignore for ever what was loaded until now.
     gc.freeze()
     gc.enable()
-    with command_log(log, reactor), _EndingSignals(lambda: reactor.callFromThread(interrupt), at_once):
+    with command_log(log, reactor), _EndingSignals(lambda: reactor.callFromThread(interrupt), at_once) as signals:
         cast("ReactorBase", installed).run(installSignalHandlers=False)
+        signals.in_order()
         return after(lambda: _result(outcome))
 
 
@@ -99,28 +104,45 @@ def _result(outcome: list[T | Failure]) -> T:
 
 
 class _EndingSignals:
-    """While entered, the first signal of `ENDING` calls ``first``; the next calls ``at_once`` and ends the process."""
+    """While entered, the first signal of `ENDING` calls ``first``; the next calls ``at_once`` and ends the process.
+
+    Without a next one that happens `KILL_AFTER_S` later, unless all went `in_order` by then.
+    """
 
     def __init__(self, first: Callable[[], object], at_once: Callable[[int], object]) -> None:
         self._first: Callable[[], object] | None = first
         self._at_once = at_once
+        self._ended = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         for number in ENDING:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue
             self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def in_order(self) -> None:
+        """Note that what was to be ended has ended."""
+        self._ended.set()
 
     def __exit__(self, *_: object) -> None:
+        self.in_order()
         for number, action in self._before.items():
             signal.signal(number, action)
 
     def _received(self, _number: int, _frame: FrameType | None) -> None:
         first, self._first = self._first, None
-        if first is not None:
-            first()
-            return
+        if first is None:
+            self._end_now()
+        first()
+        threading.Thread(target=self._watch, name="end after a signal", daemon=True).start()
+
+    def _watch(self) -> None:
+        if not self._ended.wait(KILL_AFTER_S):
+            self._end_now()
+
+    def _end_now(self) -> NoReturn:
         try:
             self._at_once(ExitCode.INTERRUPTED)
         finally:
