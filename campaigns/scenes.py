@@ -291,10 +291,11 @@ def strict(folder: Path, report: Report) -> None:
             stage.note_removals(answer["lost"], answer["bare"])
 
 
-def _image(kind: str) -> Callable[[Path, Report], None]:
+def _image(kind: str, *, all_of_it: bool = False) -> Callable[[Path, Report], None]:
     def scene(folder: Path, report: Report) -> None:
-        rng, oracle, planter = _begin(folder, report)
+        rng, oracle, planter = (_begin_with_attributes if all_of_it else _begin)(folder, report)
         direction = rng.choice(_DIRECTIONS)
+        options, further = (_ALL_OF_IT, _ACCEPTS_ALL) if all_of_it else ((), "")
         oracle.inodes_stay, oracle.marks_stay = False, True
         with Image(folder, kind) as image:
             below = rng.choice(["", "new/deep"]) if direction == "local" else ""
@@ -304,7 +305,8 @@ def _image(kind: str) -> Callable[[Path, Report], None]:
             if not below:
                 planter.obstacles()
             run("sync", "-f", image.mounted)
-            stage = Stage(folder, report, oracle, direction, options=_pace(rng, direction))
+            options = (*options, *_pace(rng, direction))
+            stage = Stage(folder, report, oracle, direction, options=options, further=further)
             report.title = f"{direction} {below}"
             try:
                 for number in range(EVENTS):
@@ -441,6 +443,9 @@ SCENES: Final[dict[str, Callable[[Path, Report], None]]] = {
     "ext4": _image("ext4"),
     "xfs": _image("xfs"),
     "btrfs": _image("btrfs"),
+    "attributes-ext4": _image("ext4", all_of_it=True),
+    "attributes-xfs": _image("xfs", all_of_it=True),
+    "attributes-btrfs": _image("btrfs", all_of_it=True),
     "producers": producers,
     "rivals": rivals,
 }
