@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from realize.errors import AclNotKept, Busy, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
+from realize.errors import AclNotKept, Busy, NoSpace, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
 from realize.extras import Extras, FoundExtras, Owner
 from realize.fs import acls, principals, xattrs
 from realize.fs.names import partial_name
@@ -423,6 +423,48 @@ async def test_a_final_file_keeps_its_mode_if_something_cannot_be_kept(place, st
 
     assert [AclNotKept] == [type(each) for each in settled]
     assert 0o644 == stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30], ids=["full", "not full"])
+async def test_a_full_file_system_is_not_one_that_has_no_room_for_attributes(place, monkeypatch, free):
+    """What does not fit now may fit later, so a run that can do without goes on to insist on it."""
+    store = await opened(place)
+    setting, room = os.setxattr, os.statvfs(place)
+
+    def setxattr(fd, name, value):
+        if name == b"user.colour":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        setting(fd, name, value)
+
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: os.statvfs_result([*room[:4], free // room.f_frsize, *room[5:]]))
+
+    strict = await put(store, with_extras(xattrs=COLOUR))
+    lenient = await put(store, with_extras(xattrs=COLOUR, lenient=EXTRAS))
+
+    assert ((NoSpace, NoSpace) if not free else (XattrNotKept, Stored)) == (type(strict), type(lenient))
+
+
+@pytest.mark.parametrize("lenient", [NONE, EXTRAS], ids=["strict", "lenient"])
+async def test_attributes_that_are_too_large_are_foreseen(place, monkeypatch, lenient):
+    """Not only when all of a large file has been sent; nothing is left of the trial."""
+    store = await opened(place)
+    setting = os.setxattr
+
+    def setxattr(fd, name, value):
+        if len(value) > 4000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        setting(fd, name, value)
+
+    monkeypatch.setattr(os, "setxattr", setxattr)
+    large = b"\x06user.a" + (5000).to_bytes(2, "big") + bytes(5000)
+
+    [foreseen, small] = await store.foresee(
+        [b"d/f", b"g"], [Extras(xattrs=large, default_acl=b"", lenient=lenient), Extras(xattrs=COLOUR)]
+    )
+
+    assert (type(None) if lenient else XattrNotKept, None) == (type(foreseen), small)
+    assert [] == os.listdir(place)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
+from attrs import evolve
+
 from realize.errors import AclNotKept, NotKept, NotRegular, OwnerNotKept, RealizeError, SourceChanged, XattrNotKept
 from realize.extras import Extras, FoundExtras, Owner
 from realize.fs import acls, principals, xattrs
@@ -58,13 +60,19 @@ _CANNOT: Final = frozenset(
         errno.EINVAL,
         errno.E2BIG,
         errno.ERANGE,
-        errno.ENOSPC,  # ext4 has little room for them, however much there is for content
+        errno.ENOSPC,  # ext4 has little room for them, however much there is for content; see `_is_full`
         errno.EOVERFLOW,
     }
 )
 """Errors of calls that set something which the file system does not take, or which we may not set."""
 
 ALL_PERMISSIONS: Final = 0o777
+
+_SURELY_FITS_BYTES: Final = 512
+"""What every file system takes that takes any of it; ext4, with blocks of 1 KiB, takes little more."""
+
+_FULL_BYTES: Final = 1 << 20
+"""A file system with less room than this is full: there may be none for an extended attribute."""
 
 _CAP_CHOWN: Final = 1 << 0
 _CAP_FOWNER: Final = 1 << 3
@@ -76,16 +84,28 @@ def not_kept(kind: Preserve, path: bytes, why: str) -> NotKept:
 
 
 @contextlib.contextmanager
-def _kept(kind: Preserve, path: bytes, lenient: frozenset[Preserve]) -> Iterator[None]:
-    """A context in which what cannot be kept is an error that says so, or, if that is ``lenient``, none."""
+def _kept(kind: Preserve, path: bytes, lenient: frozenset[Preserve], fd: int | None = None) -> Iterator[None]:
+    """A context in which what cannot be kept is an error that says so, or, if that is ``lenient``, none.
+
+    That the file system of ``fd`` is full is another error: there may be room for it later.
+    """
     try:
         yield
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno not in _CANNOT:
+        if isinstance(error, OSError) and (error.errno not in _CANNOT or _is_full(error, fd)):
             raise
         if kind not in lenient:
             why = reason(error) if isinstance(error, OSError) else str(error)
             raise not_kept(kind, path, why) from error
+
+
+def _is_full(error: OSError, fd: int | None) -> bool:
+    """Return whether an error says that there is no room on a file system, not just none for attributes of a file."""
+    if error.errno != errno.ENOSPC or fd is None:
+        return False
+    room = os.fstatvfs(fd)
+    # Of a file system that says nothing, all is zero.
+    return room.f_blocks > 0 and room.f_bavail * room.f_frsize < _FULL_BYTES
 
 
 # Reading.
@@ -237,6 +257,20 @@ def _foresee(fd: int, extras: Extras, path: bytes) -> None:
     if extras.xattrs and not xattrs.supported(fd):
         with _kept(Preserve.XATTR, path, extras.lenient):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+    if extras.size > _SURELY_FITS_BYTES:
+        _try(fd, extras, path)
+
+
+def _try(directory_fd: int, extras: Extras, path: bytes) -> None:
+    """Give it to a file without a name, where there can be one; raises what it would raise in the end."""
+    try:
+        fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
+    except OSError:
+        return
+    try:
+        _give(fd, os.fstat(fd), evolve(extras, default_acl=None), path)
+    finally:
+        release(fd)
 
 
 def give_to_partial(fd: int, extras: Extras, path: bytes) -> int:
@@ -299,14 +333,14 @@ def take_back(fd: int) -> None:
 def _give(fd: int, status: os.stat_result, extras: Extras, path: bytes) -> int:
     most = ALL_PERMISSIONS
     if extras.xattrs is not None:
-        with _kept(Preserve.XATTR, path, extras.lenient):
+        with _kept(Preserve.XATTR, path, extras.lenient, fd):
             xattrs.replace(fd, extras.xattrs)
     if extras.owner is not None:
-        with _kept(Preserve.OWNER, path, extras.lenient):
+        with _kept(Preserve.OWNER, path, extras.lenient, fd):
             _set_owner(fd, status, extras)
     if extras.acl is not None:
         kept = False
-        with _kept(Preserve.ACL, path, extras.lenient):
+        with _kept(Preserve.ACL, path, extras.lenient, fd):
             _set_acl(fd, acls.ACCESS, extras.acl, numeric=extras.numeric)
             kept = True
         if not kept and extras.acl:
@@ -314,7 +348,7 @@ def _give(fd: int, status: os.stat_result, extras: Extras, path: bytes) -> int:
             # Nor may one of the directory be opened by our mode.
             _set_acl(fd, acls.ACCESS, b"", numeric=True)
     if extras.default_acl is not None:
-        with _kept(Preserve.ACL, path, extras.lenient):
+        with _kept(Preserve.ACL, path, extras.lenient, fd):
             _set_acl(fd, acls.DEFAULT, extras.default_acl, numeric=extras.numeric)
     return most
 
