@@ -15,7 +15,7 @@ from realize.cli.display.moves import listing
 from realize.config import read_config
 from realize.config.moves import MoveConfig
 from realize.daemon.metrics.counters import FAILURES
-from realize.errors import Busy
+from realize.errors import AccessDenied, Busy, ConnectionFailed, Silence, Unavailable, VersionMismatch, WrongPeer
 from realize.keys import generate_identity, write_identity
 from realize.moves.after_program import INHERITED
 from realize.moves.after_report import MAX_NAMED_FILES, AfterReport
@@ -131,6 +131,12 @@ def test_how_sources_are_watched() -> None:
     assert {mode.value for mode in source_watch.WatchMode} == {quoted(row[0])[0] for row in table}
 
 
+def test_which_troubles_are_that_a_peer_is_away() -> None:
+    """Those are tried again within seconds, as the page says; the others are not."""
+    assert all(issubclass(each, ConnectionFailed) for each in (Unavailable, Silence))
+    assert not any(issubclass(each, ConnectionFailed) for each in (WrongPeer, AccessDenied, VersionMismatch))
+
+
 def test_what_a_program_is_told() -> None:
     """The fields of the example, of the table, and of the code are the same."""
     result = RunResult(run="1", began=NOW, ended=NOW, failed_files=1)
@@ -160,13 +166,16 @@ def test_what_a_program_is_told() -> None:
         ("each gets a turn of {:g} s", MAX_TURN_S),
         ("but at most a minute; for calendar times it is a minute", MAX_JITTER_S == 60.0),
         ("and once an hour as files settle", PRUNE_INTERVAL_S == 3_600.0),
-        ("after half a second, then after twice as long each time, up to {:g} s", MAX_AWAY_DELAY_S),
-        ("after half a second", reconnecting.FIRST_DELAY_S == 0.5),
-        ("has withdrawn a right | the same, up to 5 minutes", reconnecting.MAX_DELAY_S == 300.0),
-        ("tried again after a second", settling.FIRST_FILE_DELAY_S == 1.0),
-        ("after twice as long each time, up to 5 minutes", MAX_FULL_DELAY_S == 300.0),
-        ("at the destination | the same, up to {:g} s", MAX_BUSY_DELAY_S),
-        ("the same, up to an hour", settling.MAX_FILE_DELAY_S == 3_600.0),
+        ("comes after half a second", reconnecting.FIRST_DELAY_S == 0.5),
+        (
+            "or the directory there is [absent](configuration.md#directories-that-come-and-go) | {:g} s |",
+            MAX_AWAY_DELAY_S,
+        ),
+        ("or has withdrawn a right; all other reasons | 5 minutes |", reconnecting.MAX_DELAY_S == 300.0),
+        ("each is tried again after a second", settling.FIRST_FILE_DELAY_S == 1.0),
+        ("(smaller files are still moved) | 5 minutes |", MAX_FULL_DELAY_S == 300.0),
+        ("at the destination | {:g} s |", MAX_BUSY_DELAY_S),
+        ("| an hour, and at once when the file changes |", settling.MAX_FILE_DELAY_S == 3_600.0),
         ("If more than {:,} files fail", MAX_TOLD_FILES),
         ("up to {:,} waiting files of each source", settling.MAX_KNOWN_FILES),
         ("at most {:,} of them", MAX_FILE_FAILURES),
