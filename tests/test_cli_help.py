@@ -29,7 +29,7 @@ def examples_in(text: str) -> Iterator[str]:
 def test_each_option_of_a_move_is_in_the_section_of_its_purpose(name: str) -> None:
     """There are many: nobody finds one in a single list."""
     command = realize.commands[name]
-    sections = sections_of(command, click.Context(command))
+    sections = sections_of(command, click.Context(command, **realize.context_settings))
 
     assert "Options" not in sections
     assert len(command.params) == sum(map(len, sections.values()))  # SRC... is no option, --help is no parameter
@@ -51,7 +51,7 @@ def test_each_help_has_examples_that_are_understood(name: str | None) -> None:
     for line in lines:
         _, *words = shlex.split(line)
         command, rest = (words[0], words[1:]) if words[0] in realize.commands else ("move", words)
-        realize.commands[command].make_context(command, rest, parent=click.Context(realize))
+        realize.commands[command].make_context(command, rest, parent=click.Context(realize, **realize.context_settings))
 
 
 @pytest.mark.parametrize("name", [None, *sorted(realize.commands)])

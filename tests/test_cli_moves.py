@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from realize.cli.commands.moves import parsed
 from realize.cli.commands.throttle import throttle
 from realize.cli.display.moves import age, details, listing
+from realize.cli.main import realize
 from realize.errors import ProtocolError, UsageError
 from realize.moves.status import FileUnderWay, KnownBacklog, LimitChange, MoveStatus, Phase, RunNow, RunResult, Totals
 from realize.runs.asking import ask_moves
@@ -231,7 +232,7 @@ def test_words_that_make_no_sense_are_refused(words):
 )
 def test_the_words_of_throttle(words, expected):
     """One word that is a rate is no peer."""
-    context = throttle.make_context("throttle", words.split())
+    context = throttle.make_context("throttle", words.split(), **realize.context_settings)
 
     assert expected == context.params["words"]
 
@@ -240,7 +241,7 @@ def test_the_words_of_throttle(words, expected):
 def test_words_of_throttle_that_make_no_sense_are_refused(words):
     """A second word has to be a rate, and there is no third."""
     with pytest.raises(click.BadParameter):
-        throttle.make_context("throttle", words.split())
+        throttle.make_context("throttle", words.split(), **realize.context_settings)
 
 
 def test_a_daemon_that_is_too_old_is_said_to_be():

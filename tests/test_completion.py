@@ -381,7 +381,7 @@ def test_little_is_loaded():
 def test_every_value_and_argument_is_known():
     """A new name for a value has to be added to the grammar: a file, a word, or nothing to be known."""
     for command in realize.commands.values():
-        context = click.Context(command)
+        context = click.Context(command, **realize.context_settings)
         for each in command.params:
             metavar = each.make_metavar(context)
             if isinstance(each.type, click.Choice) or getattr(each, "is_flag", False) or getattr(each, "count", False):

@@ -20,7 +20,8 @@ def options(name: str) -> list[Option]:
     """The options of a command, or of the daemon."""
     if name == DAEMON:
         return list(options_of_daemon())
-    return list(options_of(click.Context(realize.commands[name], parent=click.Context(realize), info_name=name)))
+    parent = click.Context(realize, **realize.context_settings)
+    return list(options_of(click.Context(realize.commands[name], parent=parent, info_name=name)))
 
 
 def test_pages_are_what_the_programs_say():

@@ -55,7 +55,7 @@ def test_commands():
     filled = [each.replace("PEER", "nas").replace("RATE", "1M").replace(":NAME", ":camera") for each in sorted(lines)]
 
     for line in filled:
-        realize.commands["throttle"].make_context("throttle", shlex.split(line)[2:], help_option_names=["-h", "--help"])
+        realize.commands["throttle"].make_context("throttle", shlex.split(line)[2:], **realize.context_settings)
 
     assert 6 == len(lines)
 
