@@ -51,12 +51,12 @@ def moves() -> list[MoveStatus]:
         phase=Phase.FAILING,
         watching={"/store/camera": "events"},
         backlog=KnownBacklog(files=1204, size=3277 * MIB, oldest=NOW - 3.2 * HOUR),
-        last_run=RunResult(run="r", began=NOW - 400, ended=NOW - 390, error="no space left", code="failed"),
+        last_run=RunResult(run="r", began=NOW - 400, ended=NOW - 390, error="nas: Connection refused", code="failed"),
         last_success=NOW - 3.2 * HOUR,
-        next_run=NOW + 262,
+        next_run=NOW + 3,
         failing_since=NOW - 3.1 * HOUR,
-        error="no space left on nas",
-        error_code="no_space",
+        error="nas: Connection refused",
+        error_code="connection",
     )
     microscope = MoveStatus(
         name="microscope",
