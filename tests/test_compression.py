@@ -2,6 +2,7 @@
 
 import random
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,7 +14,7 @@ from realize.throttle.buckets import Bucket
 from realize.throttle.scheduler import Scheduler
 from realize.throttle.transport import ThrottledProtocol
 from realize.values import MAX_VALUE_BYTES, Compress, Hole
-from realize.wire import boxes, commands
+from realize.wire import boxes, commands, frames
 from realize.wire.boxes import CompressedBox, DataBox
 from realize.wire.compression import (
     FASTER_TIMES,
@@ -42,6 +43,12 @@ SLOW_BPS = FIRST_SPEED_BPS // FASTER_TIMES
 def greeting(compress):
     """What a peer says of itself with that choice."""
     return Greeting("peer", capabilities(compress))
+
+
+@pytest.fixture(autouse=True)
+def compresses_at_once(monkeypatch):
+    """What compression takes is measured by a clock that stands, or it would make way for others on this machine."""
+    monkeypatch.setattr(frames, "time", SimpleNamespace(perf_counter=lambda: 0.0))
 
 
 class Transfer:
