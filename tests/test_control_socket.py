@@ -555,6 +555,7 @@ def test_a_daemon_whose_socket_is_taken_serves_without_it(tmp_path, runtime):
         other.listen()
         site = Site(tmp_path)
         site.start()
+        wait_for(lambda: any(record["event"] == "control_missing" for record in site.records()))
         site.stop()
         missing = [record for record in site.records() if record["event"] == "control_missing"]
 
