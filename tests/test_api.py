@@ -232,7 +232,7 @@ async def test_a_move_of_nothing_is_refused(tmp_path):
 
 async def test_a_time_limit_fires_with_what_was_done(nas, out):
     """It is no failure: the next run goes on."""
-    options = api.MoveOptions(up_bps=1 << 20, max_duration_s=0.5)
+    options = api.MoveOptions(up_bps=1 << 18, max_duration_s=2.0)
 
     summary = await api.move(reactor, out, "nas::inbox", config=nas, options=options)
 
