@@ -114,6 +114,7 @@ def nothing_left_frozen() -> Iterator[None]:
     yield
     with failures_logged() as failures:
         gc.unfreeze()
+    gc.freeze()  # to look at all of it takes half a second, and once is enough
     assert not failures, "\n".join(failures)
 
 
