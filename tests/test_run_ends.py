@@ -23,7 +23,9 @@ from tests.processes import Proxy, Site, digests, files_below
 
 ARRIVED = {"created", "replaced", "already_there"}
 LARGE = 24 << 20
-SMALL_FILES = 1200
+SMALL_FILES = 600
+SMALL = 24 << 10
+"""Together more than is under way at a time, however slow the machine: five batches of 2 MiB."""
 LIMIT = 5.0
 WAYS = ["push", "pull", "local"]
 
@@ -54,14 +56,14 @@ class Trial:
             self.destination = folder / "there"
         self.destination.mkdir()
         for number in range(SMALL_FILES):
-            directory = self.source / f"d{number // 500}"
-            if not number % 500:
+            directory = self.source / f"d{number // 250}"
+            if not number % 250:
                 directory.mkdir(parents=True)
-            (directory / f"f{number}").write_bytes(b"%1024d" % number)
+            (directory / f"f{number}").write_bytes(b"%*d" % (SMALL, number))
         with (self.source / "big").open("wb") as file:
             for number in range(LARGE >> 10):
                 file.write(b"%1024d" % -number)
-        self.sizes = dict.fromkeys((f"d{number // 500}/f{number}" for number in range(SMALL_FILES)), 1024)
+        self.sizes = dict.fromkeys((f"d{number // 250}/f{number}" for number in range(SMALL_FILES)), SMALL)
         self.sizes["big"] = LARGE
         self.before = digests(self.source)
         self.manifest = (folder / "manifest").open("a+")
@@ -417,6 +419,6 @@ def test_a_run_that_is_ended_by_force_tells_what_it_does_not_know(site, tmp_path
         files, _ = trial.metrics()
 
     arrived, unknown = files["created"], files["unknown"]
-    assert f"{arrived:.0f} files, " in last
-    assert f"{unknown:.0f} unknown" in last
+    assert f"{arrived:,.0f} files, " in last
+    assert f"{unknown:,.0f} unknown" in last
     assert arrived <= len(trial.gone()) <= len(trial.there()) <= arrived + unknown
