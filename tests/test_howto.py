@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.howto import World, merged
+from tests.howto import World, commands, merged
 from tests.pages import ROOT, rows
 from tests.processes import wait_for
 from tests.test_docs_operators import unknown_words
@@ -67,6 +67,26 @@ def test_a_page_does_what_it_says(page: Path, world: World) -> None:
 
     assert world.run(text) or "```console" not in text
     RESULTS.get(page.name, do_not_hurt)(world)
+
+
+def test_the_lists_to_verify_by_are_equal_however_often_a_name_was_delivered(world: World) -> None:
+    """Of each name the list from the manifest has what came last, and files with names like partials are in both."""
+    text = (FOLDER / "verify.md").read_text()
+    moving, listed, there = (
+        line
+        for block in re.findall(r"^```console\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+        for _, line, _ in commands(block)
+    )
+    camera, nas = world.machine("camera"), world.machine("nas")
+    for content in ("new", "newer"):
+        for name in ("a.jpg", ".b.realize-0123456789abcdef.part"):
+            (camera.root / "srv/camera" / name).write_text(content)
+        camera.shell(camera.here(moving.replace("realize ", "realize --on-conflict replace ")), 0)
+
+    from_manifest = camera.shell(camera.here(listed), 0)
+
+    assert "part" in from_manifest
+    assert from_manifest == nas.shell(nas.here(there), 0)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
