@@ -89,6 +89,23 @@ def test_the_lists_to_verify_by_are_equal_however_often_a_name_was_delivered(wor
     assert from_manifest == nas.shell(nas.here(there), 0)
 
 
+def test_cron_is_told_of_moves_that_fail(world: World) -> None:
+    """By the line of the page about monitoring, which says nothing while all is well."""
+    [line] = re.findall(r"^nas# (realize moves .+)$", (FOLDER / "monitoring.md").read_text(), flags=re.MULTILINE)
+    camera, nas = world.machine("camera"), world.machine("nas")
+    moves = [
+        f'[moves.{name}]\nfrom = ["/srv/camera"]\nto = "{to}"\nwhen = "every 1h"\n'
+        for name, to in (("local", "/srv/inbox"), ("photos", "nas::inbox"))
+    ]
+    camera.write("/etc/realize/realized.toml", "\n".join(moves))
+    nas.stop()
+    camera.start()
+    camera.shell("realize moves run photos", 0)
+    wait_for(lambda: camera.shell(line, 0))
+
+    assert re.fullmatch("photos: .+ cannot be reached: Connection refused\n", camera.shell(line, 0))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_a_page_is_short(page: Path) -> None:
     """Under 300 words beside its blocks."""
