@@ -283,7 +283,7 @@ def _check_access(status: os.stat_result, name: str) -> None:
 
 
 def _misplaced() -> str:
-    return "this is a private key, and a public key belongs here; whoever has read it can now pose as its owner"
+    return "this is a private key, but a public key belongs here; anybody who has read it can now impersonate its owner"
 
 
 def _make_directory(path: str) -> None:

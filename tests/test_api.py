@@ -374,12 +374,12 @@ async def test_the_end_of_a_run_is_in_its_textfile(out, tmp_path):
         ({"max_size_bytes": "1M"}, "max_size_bytes: expected a number of bytes"),
         ({"min_size_bytes": 2, "max_size_bytes": 1}, "min_size_bytes: is more than max_size_bytes"),
         ({"max_duration_s": 0}, "max_duration_s: expected"),
-        ({"grace_s": 1}, "grace_s: is for what happens after max_duration_s"),
+        ({"grace_s": 1}, "grace_s: needs max_duration_s"),
         ({"prune_age_s": float("inf")}, "prune_age_s: expected"),
         ({"up_bps": 0}, "up_bps: a limit is from 1 byte/s"),
         ({"down_bps": 1 << 60}, "down_bps: a limit is from 1 byte/s"),
         ({"up_bps": "1M"}, "up_bps: "),
-        ({"manifest": "m", "dry_run": True}, "manifest: is for what is moved"),
+        ({"manifest": "m", "dry_run": True}, "manifest: cannot be used with dry_run"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_when_they_are_made(options, said):

@@ -421,9 +421,9 @@ def test_the_place_is_inside_the_directory(place):
 
 def test_what_makes_no_sense_together_is_refused():
     """Backups are of what is replaced; an age is for a place."""
-    with pytest.raises(UsageError, match="is for what is replaced"):
+    with pytest.raises(UsageError, match="needs on_conflict replace"):
         MoveOptions(backup_dir=".backup")
-    with pytest.raises(ConfigError, match="is for what is replaced"):
+    with pytest.raises(ConfigError, match="needs on_conflict = "):
         MoveConfig(sources=["/a"], destination="nas::inbox", backup_dir=".backup")
     with pytest.raises(ConfigError, match="backup does not say where"):
         DirectoryConfig("/srv", backup_max_age_s=1.0)

@@ -77,7 +77,7 @@ def test_the_difference_of_clocks_is_within_the_bound_that_is_said(offset_ns, th
     found = skew(asked_ns + offset_ns - tick_ns, before_ns, asked_ns + back_ns).found
 
     number, _, bound = found.rpartition(" give or take ")
-    middle_s = 0.0 if number == "as ours," else float(number.split()[0]) * (1 if "ahead" in number else -1)
+    middle_s = 0.0 if number == "as here," else float(number.split()[0]) * (1 if "ahead" in number else -1)
     assert abs(offset_ns / 1e9 - middle_s) <= float(bound.removesuffix(" s")) + 1e-9
 
 
@@ -86,8 +86,8 @@ def test_the_difference_of_clocks_is_within_the_bound_that_is_said(offset_ns, th
     [
         (internet_errors.ConnectionRefusedError(), "nothing listens there"),
         (internet_errors.TimeoutError(), "firewall"),
-        (internet_errors.NoRouteError(), "no way from here"),
-        (internet_errors.getConnectError((errno.EHOSTUNREACH, "x")), "no way from here"),
+        (internet_errors.NoRouteError(), "there is no route"),
+        (internet_errors.getConnectError((errno.EHOSTUNREACH, "x")), "there is no route"),
         (None, "address right"),
     ],
 )

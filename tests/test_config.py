@@ -296,7 +296,7 @@ def test_paths(folder, monkeypatch):
         ),
         (
             'moves.a = { from = "/a", to = "/b", numeric_ids = true }',
-            "moves.a.numeric_ids: is for owners and access control lists",
+            "moves.a.numeric_ids: needs owner or acl in preserve",
         ),
         ('moves.a.links = "any"', "moves.a.links: expected true or false, not a string"),
         ("dirs.inbox.reserve = true", 'dirs.inbox.reserve: expected a size or a percentage such as "10G" or "5%", not'),
@@ -320,7 +320,7 @@ def test_paths(folder, monkeypatch):
             "moves.a.on_conflict: 'ask' is not known; expected one of rename, replace, skip, fail",
         ),
         ('moves.a.jobs = "4"', "moves.a.jobs: expected a number, not a string"),
-        ('moves.a = { from = "/a", to = "/b", grace = "1m" }', "moves.a.grace: is for what happens after max_duration"),
+        ('moves.a = { from = "/a", to = "/b", grace = "1m" }', "moves.a.grace: needs max_duration"),
         (
             'moves.a = { from = "/a", to = "/b", after = ["x"] }',
             "moves.a.after: expected the absolute path of",

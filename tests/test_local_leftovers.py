@@ -194,7 +194,7 @@ async def test_what_is_offered_does_not_run_far_ahead_of_the_content(root, behin
         await writer.offer([(60_000, bytes(16)), known])
     offer = [missing, known] * (SPAN_BYTES // (known[0] + 1))
 
-    with pytest.raises(ProtocolError, match="too much is offered"):
+    with pytest.raises(ProtocolError, match="more chunks are offered"):
         for _ in range(MAX_WAITING_RUNS // len(offer) + 1):
             await writer.offer(offer)
 

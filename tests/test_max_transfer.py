@@ -46,7 +46,7 @@ def test_a_large_file_is_kept_as_far_as_it_came(limit):
     trial, error = limited(source, destination, limit, jobs=1)
 
     assert isinstance(error, DeadlineReached)
-    assert "the limit of what may be sent was reached" in str(error)
+    assert "the limit of bytes to send was reached" in str(error)
     assert limit == sent(trial, destination)
     assert [] == trial.of(Failed)
 

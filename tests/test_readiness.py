@@ -128,7 +128,7 @@ def test_it_asks_for_the_time_that_a_stop_takes(world):
     world.clock.pump([STATUS_INTERVAL_S] * 3)
 
     extension = f"EXTEND_TIMEOUT_USEC={int((615 + STOP_MARGIN_S) * 1e6)}"
-    assert [("STOPPING=1", "STATUS=Stops: what runs may go on for 600 s", extension)] == world.heard()
+    assert [("STOPPING=1", "STATUS=Stops: transfers may go on for 600 s", extension)] == world.heard()
 
 
 def test_a_daemon_that_stops_before_it_runs_is_never_ready(world):

@@ -164,14 +164,14 @@ class MoveConfig(ByValue):
 
     def _contradictions(self) -> Iterator[Problem]:
         if self.backup_dir is not None and self.on_conflict is not OnConflict.REPLACE:
-            yield ("backup_dir",), 'is for what is replaced, and nothing is unless on_conflict is "replace"'
+            yield ("backup_dir",), 'needs on_conflict = "replace"'
         kept = self.preserve
         if self.numeric_ids and isinstance(kept, frozenset) and kept.isdisjoint({Preserve.OWNER, Preserve.ACL}):
-            yield ("numeric_ids",), "is for owners and access control lists, and preserve has neither"
+            yield ("numeric_ids",), "needs owner or acl in preserve"
         if self.grace_s and self.max_duration_s is None:
-            yield ("grace",), "is for what happens after max_duration, which is not given"
+            yield ("grace",), "needs max_duration"
         if self.max_transfer_bytes == 0:
-            yield ("max_transfer",), "expected more than nothing"
+            yield ("max_transfer",), "expected more than 0"
         least, most = self.min_size_bytes, self.max_size_bytes
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield ("min_size",), "is more than max_size: no file has such a size"

@@ -70,7 +70,7 @@ class Readiness:
     def stopping(self, drain_s: float, seconds: float) -> None:
         """The daemon lets what runs finish for ``drain_s``, and after ``seconds`` it is certainly gone."""
         self._is_stopping = True
-        self._told = f"Stops: what runs may go on for {drain_s:g} s"
+        self._told = f"Stops: transfers may go on for {drain_s:g} s"
         extension = f"EXTEND_TIMEOUT_USEC={int((seconds + STOP_MARGIN_S) * 1e6)}"
         self._tell_state("STOPPING=1", f"STATUS={self._told}", extension)
 

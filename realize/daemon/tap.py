@@ -67,7 +67,7 @@ class Options(usage.Options):
     ]
 
     optFlags: ClassVar[list[Any]] = [
-        ["check-config", None, "Print what is wrong with the configuration, or what it would do, and start nothing."],
+        ["check-config", None, "Print the problems of the configuration, or what it would do, and start nothing."],
     ]
 
     config: Config

@@ -48,7 +48,7 @@ from realize.values import (
 if TYPE_CHECKING:
     from realize.mover.keeping import Keeping
 
-SPENT: Final = "the limit of what may be sent was reached"
+SPENT: Final = "the limit of bytes to send was reached"
 """Why a run ends early that has sent all that it may."""
 
 FATAL_ERRORS: Final = (AccessDenied, ConnectionFailed, ProtocolError)

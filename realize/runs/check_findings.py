@@ -36,7 +36,7 @@ _WAYS: Final = {
     Obstacle.REFUSED: "nothing listens there: is `twistd realized` running, and does its `listen` name this port?",
     Obstacle.ON_THE_WAY: "allow the port in the firewall of that machine, and on the way there; is the address right?",
     Obstacle.HERE: "look at this machine's own firewall and routes",
-    Obstacle.NO_WAY: "there is no way from here to it: is the address right, is the machine up, are routes and VPN?",
+    Obstacle.NO_WAY: "there is no route to it: is the address right, are that machine and the VPN up?",
     Obstacle.SILENCE: "no answer at all: is the address right, is the machine up, does a firewall drop it?",
 }
 
@@ -215,12 +215,14 @@ def skew(now_ns: int, before_ns: int, after_ns: int) -> Finding:
     # To whole milliseconds: what that leaves out counts as doubt, too.
     shown, doubted = f"{abs(middle):.3f}", f"{math.ceil(doubt * 1000 + 0.5) / 1000:.3f}"
     if abs(middle) <= doubt:
-        found = f"as ours, give or take {math.ceil((abs(middle) + doubt) * 1000) / 1000:.3f} s"
+        found = f"as here, give or take {math.ceil((abs(middle) + doubt) * 1000) / 1000:.3f} s"
     else:
-        found = f"{shown} s {'ahead of' if middle > 0 else 'behind'} ours, give or take {doubted} s"
+        found = f"{shown} s {'ahead of' if middle > 0 else 'behind'} this machine, give or take {doubted} s"
     if abs(middle) - doubt <= MAX_CLOCK_SKEW_S:
         return Finding("clock", Result.OK, found)
-    advice = "--min-age and what arrives during a run are judged by these clocks: let both follow a time server"
+    advice = (
+        "--min-age and the protection of files that arrive during a run use these clocks: let both follow a time server"
+    )
     return Finding("clock", Result.WARNING, found, [advice])
 
 

@@ -97,7 +97,7 @@ class Checking:
             done = {finding.step for finding in self._findings}
             for step in (*OF_THE_WAY, *OF_THE_PEER, *OF_THE_DIRECTORY):
                 if step not in done:
-                    self._note(step, "needs what failed above", result=Result.SKIPPED)
+                    self._note(step, "needs the step that failed above", result=Result.SKIPPED)
 
     async def _check(self, target: str, credentials: Callable[[], Credentials]) -> None:
         try:
@@ -191,7 +191,7 @@ class Checking:
 
         report = await self._step("round trip", trips())
         if report is None:
-            self._note("limits", "needs what failed above", result=Result.SKIPPED)
+            self._note("limits", "needs the step that failed above", result=Result.SKIPPED)
         else:
             await self._step("limits", self._limits(report))
         await self._step("connections", self._connections(protocol))

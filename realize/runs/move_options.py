@@ -155,11 +155,11 @@ class MoveOptions(ByValue):
                 except (TypeError, UsageError) as error:
                     yield f"{name}: {error}"
         if self.grace_s and self.max_duration_s is None:
-            yield "grace_s: is for what happens after max_duration_s, which is not given"
+            yield "grace_s: needs max_duration_s"
         if self.from0 and self.files_from is None:
-            yield "from0: is for files_from, which is not given"
+            yield "from0: needs files_from"
         if self.manifest is not None and self.dry_run:
-            yield "manifest: is for what is moved, and a dry run moves nothing"
+            yield "manifest: cannot be used with dry_run, which moves nothing"
 
     @property
     def policy(self) -> OnConflict:
@@ -201,7 +201,7 @@ def _backup_problems(backup_dir: str, on_conflict: OnConflict | None) -> Iterato
     except RealizeError as error:
         yield f"backup_dir: expected a path inside the destination, such as .backup: {error}"
     if on_conflict is not OnConflict.REPLACE:
-        yield "backup_dir: is for what is replaced, and nothing is unless on_conflict is replace"
+        yield "backup_dir: needs on_conflict replace"
 
 
 def _is_duration(seconds: object, *, zero_allowed: bool) -> bool:

@@ -492,7 +492,7 @@ class PeerProtocol(AnsweringProtocol):
                 raise ProtocolError("an error without code or description")
             asked = box[amp.ANSWER] if amp.ANSWER in box else box[amp.ERROR]
             if asked not in (self._outstandingRequests or {}):
-                raise ProtocolError("an answer to nothing that was asked")
+                raise ProtocolError("an answer without a request")
         elif command is None:
             raise ProtocolError("a box that is neither command nor answer")
         elif self.theirs is None and not self._early(command, box):

@@ -342,7 +342,7 @@ def _decode_extras(cursor: Cursor) -> Extras | None:
     if not flags:
         return None
     if not flags & _HAS_EXTRAS:
-        raise ProtocolError("attributes that nobody brings")
+        raise ProtocolError("attributes that no file has")
     from realize.extras import Extras, Owner
 
     lenient, leaves = kinds_of(cursor.byte()), kinds_of(cursor.byte())

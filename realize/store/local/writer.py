@@ -210,7 +210,7 @@ class PartialFile:
         if self._assembly is None:
             self._assembly = Assembly()
         if len(self._assembly) + len(runs) > MAX_WAITING_RUNS:
-            raise ProtocolError(f"{display_name(self.path)}: too much is offered before what is wanted is sent")
+            raise ProtocolError(f"{display_name(self.path)}: more chunks are offered than may wait")
         self._assembly.add(runs)
         self.write(())
 
