@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Sequence
-from functools import partial
 from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -21,11 +20,9 @@ if TYPE_CHECKING:
 
     from realize.extras import Extras
 else:
-    import attrs
-
     # mypy keeps everybody from changing a value; if that were checked at run time, too, to make one would take three
     # times as long, and some ten are made for each file.
-    frozen = partial(attrs.define, unsafe_hash=True)
+    from attrs import define as frozen
 
 MAX_SMALL_BYTES: Final = 2 << 20
 """Total content of a batch of small files at most, and so the size of a small file at most."""
