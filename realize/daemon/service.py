@@ -82,10 +82,16 @@ LOADED_AHEAD: Final = (
     "pathspec.patterns.gitignore.spec",
     "pyfastcdc",
     "realize.mover.keeping",
+    "realize.mover.large",
+    "realize.mover.links",
+    "realize.mover.pruning",
     "realize.preserving",
     "realize.runs.connections",
     "realize.store.client.store",
+    "realize.store.client.streams",
     "realize.store.local.extras",
+    "realize.store.local.reader",
+    "realize.store.local.writer",
     "realize.wire.frames",
 )
 """What peers, moves and reloads may need at any time."""

@@ -9,17 +9,16 @@ from typing import Final, TypeVar
 from attrs import define, evolve
 from twisted.internet.defer import CancelledError, Deferred
 
-from realize.errors import Conflict, RealizeError, SameFile, SourceChanged, Unanswered, VerifyFailed, WrongSize
+from realize.errors import Conflict, RealizeError, SourceChanged, Unanswered, VerifyFailed, WrongSize
 from realize.mover.allowance import Spent
 from realize.mover.delta import Delta, shares, worthwhile
 from realize.mover.events import End, Finished, How, Progressed, Started, Stopped
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, decide, resolve
-from realize.mover.removal import remove_arrived
+from realize.mover.removal import how_arrived, refuse_same_file, remove_arrived
 from realize.mover.work import SideError, Work, at, just_arrived, whole
 from realize.numbered import numbered
 from realize.store.interfaces import IReader, IWriter
-from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
     Attributes,
@@ -43,13 +42,6 @@ MAX_CONCESSIONS: Final = 4
 
 COMPARE_STEP_BYTES: Final = 64 * BLOCK_BYTES
 """Content that is compared per round trip."""
-
-HOW_COMMITTED: Final = {
-    Committed.CREATED: How.CREATED,
-    Committed.REPLACED: How.REPLACED,
-    Committed.SKIPPED: How.SKIPPED,
-    Committed.RENAMED: How.RENAMED,
-}
 
 
 async def move_large(work: Work, listed: Entry, existing: Existing | None = None) -> Finished:
@@ -187,22 +179,6 @@ async def _there(work: Work, path: bytes, reader: IReader, existing: Existing, s
     return await _remove(work, path, reader, None, sent=0, digest=digest, stored_as=stored_as)
 
 
-async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
-    """Raise `SideError` if the file at the destination *is* the file at the source, reached by another path.
-
-    Equal content is the one case in which the source is removed without anything having been written; if both names
-    were one directory entry (say, through a bind mount below the two directories), that would remove the only copy.
-    """
-    with whole(End.SOURCE):
-        [here] = await work.source.describe([path])
-    if isinstance(here, RealizeError):
-        raise SideError(End.SOURCE, here)
-    if here.identity == existing.identity:
-        raise SideError(
-            End.DESTINATION, SameFile(f"{display_name(path)}: source and destination are one and the same file")
-        )
-
-
 async def _describe(work: Work, path: bytes) -> Existing:
     with whole(End.DESTINATION):
         [existing] = await work.destination.describe([path])
@@ -262,7 +238,7 @@ async def _remove(
     ``stored_as`` is the other name under which it was.
     Raises `SideError`, with ``stored`` in it, if the source refuses to remove the file.
     """
-    how = How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
+    how = how_arrived(stored)
     if stored is not None and stored.number:
         stored_as = numbered(path, stored.number)
     size, backup = reader.version.size, b"" if stored is None else stored.asked_backup

@@ -36,11 +36,8 @@ from realize.mover.events import (
     Unknown,
 )
 from realize.mover.jobs import Jobs, Slots
-from realize.mover.large import move_large
-from realize.mover.links import left_of, link_batches, move_links, plan_links
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
-from realize.mover.pruning import Vacancies
 from realize.mover.slots import VaryingSlots
 from realize.mover.small import Candidate, grouped, grouped_in_order, move_small
 from realize.mover.work import SideError, Work, whole
@@ -423,6 +420,9 @@ class Move:
             old = not age_ns or self._now_ns(listing) - directory.mtime_ns >= age_ns
             return old and selection.accepts_directory(directory.path)
 
+        # Loaded only for those who prune.
+        from realize.mover.pruning import Vacancies
+
         vacancies = Vacancies(may_go)
         with whole(End.SOURCE):
             # Where only named files are meant, these rules would skip directories that may be empty: list them all.
@@ -459,7 +459,9 @@ class Move:
         ``here`` has the directories that they are in, and ``now_ns`` is when the page was listed.
         """
         selected = [entry for entry in page if self._is_selected(entry, now_ns)]
-        await self._plan_links([entry for entry in selected if entry.kind is Kind.LINK], here)
+        links = [entry for entry in selected if entry.kind is Kind.LINK]
+        if links:
+            await self._plan_links(links, here)
         files = [entry for entry in selected if entry.kind is Kind.FILE]
         if not files:
             return
@@ -488,6 +490,9 @@ class Move:
         """Start moving the symlinks of a page."""
         if not self.work.options.dry_run:
             await self._make_directories([Candidate(entry, NOTHING) for entry in links], here)
+        # Without symlinks, nothing that moves them is loaded.
+        from realize.mover.links import link_batches, plan_links
+
         for batch in link_batches(links):
             if self.work.options.dry_run:
                 await plan_links(self.work, batch)
@@ -678,6 +683,8 @@ class Move:
             work.emit(outcome)
 
     async def _move_links(self, batch: Sequence[Entry]) -> None:
+        from realize.mover.links import move_links
+
         await move_links(self.work, batch, self._link_ended)
 
     def _link_ended(self, entry: Entry, outcome: Finished | Unknown | SideError) -> None:
@@ -686,6 +693,8 @@ class Move:
         It counts as found only now, since one that is refused is left, like what is never moved.
         """
         if isinstance(outcome, SideError) and isinstance(outcome.error, LinkRefused):
+            from realize.mover.links import left_of
+
             self.work.emit(left_of(entry, outcome.error))
             return
         if not self._second_round:
@@ -702,6 +711,9 @@ class Move:
                 side_error = SideError(End.DESTINATION, refusal)
                 side_error.in_vain = True
                 raise side_error
+            # Where all files fit batches, nothing that moves larger ones is loaded.
+            from realize.mover.large import move_large
+
             work.emit(await move_large(work, listed, existing))
         except Spent:
             work.spent()

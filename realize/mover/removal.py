@@ -1,13 +1,47 @@
-"""Remove files at the source that have arrived, recorded first: the manifest has every file that is gone."""
+"""Remove files at the source that have arrived, recorded first: the manifest has every file that is gone.
+
+Small files by the batch and larger ones each by itself end here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from realize.errors import RealizeError
+from realize.errors import RealizeError, SameFile
+from realize.mover.events import End, How
 from realize.mover.interfaces import Arrived
-from realize.mover.work import Work
-from realize.values import Removal
+from realize.mover.work import SideError, Work, whole
+from realize.units import display_name
+from realize.values import Committed, Existing, Removal, Stored
+
+_HOW_COMMITTED: Final = {
+    Committed.CREATED: How.CREATED,
+    Committed.REPLACED: How.REPLACED,
+    Committed.SKIPPED: How.SKIPPED,
+    Committed.RENAMED: How.RENAMED,
+}
+
+
+def how_arrived(stored: Stored | None) -> How:
+    """How a file has arrived that was ``stored``, or had been there before."""
+    return How.ALREADY_THERE if stored is None else _HOW_COMMITTED[stored.how]
+
+
+async def refuse_same_file(work: Work, path: bytes, existing: Existing) -> None:
+    """Raise `SideError` if the file at the destination *is* the file at the source, reached by another path.
+
+    Equal content is the one case in which the source is removed without anything having been written; if both names
+    were one directory entry (say, through a bind mount below the two directories), that would remove the only copy.
+    """
+    with whole(End.SOURCE):
+        [here] = await work.source.describe([path])
+    if isinstance(here, RealizeError):
+        raise SideError(End.SOURCE, here)
+    if here.identity == existing.identity:
+        raise SideError(
+            End.DESTINATION, SameFile(f"{display_name(path)}: source and destination are one and the same file")
+        )
 
 
 async def remove_arrived(

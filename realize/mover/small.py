@@ -19,8 +19,8 @@ from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.batch import BatchOutcome, MovingBatch
 from realize.mover.events import End, Finished, How, UnderWay
 from realize.mover.interfaces import Arrived
-from realize.mover.large import HOW_COMMITTED, refuse_same_file
 from realize.mover.plan import Action, resolve
+from realize.mover.removal import how_arrived, refuse_same_file
 from realize.mover.work import SideError, StoreFailed, Work, just_arrived, whole
 from realize.numbered import numbered
 from realize.values import (
@@ -297,12 +297,12 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
 
     def arrival(self, found: Fetched, how: Stored | None) -> Arrived:
         """See `MovingBatch`."""
-        return _arrived(found, _how(how), self.beside.get(found.file.path, b""), _backup(how))
+        return _arrived(found, how_arrived(how), self.beside.get(found.file.path, b""), _backup(how))
 
     def there(self, found: Fetched, how: Stored | None, *, removed: bool = False) -> Finished:
         """See `MovingBatch`."""
         sent = 0 if how is None else found.version.size
-        finished = _finished(found, _how(how), sent=sent, removed=removed)
+        finished = _finished(found, how_arrived(how), sent=sent, removed=removed)
         stored_as, backup = self.beside.get(found.file.path, b""), _backup(how)
         return evolve(finished, stored_as=stored_as, backup=backup) if stored_as or backup else finished
 
@@ -366,10 +366,6 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
         if keeping is None or file.attributes is None:
             return file
         return evolve(file, attributes=keeping.of(file.attributes))
-
-
-def _how(stored: Stored | None) -> How:
-    return How.ALREADY_THERE if stored is None else HOW_COMMITTED[stored.how]
 
 
 def _backup(stored: Stored | None) -> bytes:

@@ -33,12 +33,18 @@ if TYPE_CHECKING:
 LOADED_AHEAD: Final = (
     "encodings.idna",
     "pyfastcdc",
+    "realize.mover.large",
+    "realize.mover.links",
+    "realize.mover.pruning",
     "realize.runs.connections",
     "realize.store.client.store",
+    "realize.store.client.streams",
+    "realize.store.local.reader",
+    "realize.store.local.writer",
     "realize.wire.frames",
     "twisted.internet.endpoints",
 )
-"""What a file that replaces another version needs, and a connection, which may not be made at once."""
+"""What a large file needs, a symlink, the end of a run that prunes, and a connection, which may not be made at once."""
 
 KEEPING_AHEAD: Final = ("realize.mover.keeping", "realize.store.local.extras")
 """What is needed besides by a run that carries over more than modes and times, or less."""

@@ -18,7 +18,6 @@ from zope.interface import implementer
 from realize.concurrency.shielded import cancellable, shielded
 from realize.errors import ProtocolError, RealizeError, VersionMismatch, ignore_expected
 from realize.store.client.small_files import RemoteBatches, extras_of, if_any, listed
-from realize.store.client.streams import BLOCKS_PER_COMMAND, RemoteReader, RemoteWriter
 from realize.store.client.transit import Transit
 from realize.store.client.unanswered import call_lasting
 from realize.store.interfaces import Examined, IListing, IReader, IStore, IWriter
@@ -360,6 +359,9 @@ class RemoteStore:
         self, path: bytes, size: int, offset: int, digests: Sequence[bytes], attributes: Attributes | None = None
     ) -> int:
         """See `IStore`."""
+        # Loaded only for those who have larger files than fit a batch.
+        from realize.store.client.streams import BLOCKS_PER_COMMAND
+
         matched = 0
         for first in range(0, len(digests) or 1, BLOCKS_PER_COMMAND):
             answer = await self._call(
@@ -381,6 +383,8 @@ class RemoteStore:
 
     def open_reader(self, path: bytes, *, removing: bool = False) -> Deferred[IReader]:
         """See `IStore`."""
+        from realize.store.client.streams import RemoteReader
+
         return Deferred.fromCoroutine(
             RemoteReader.open(self._protocol, self._opened(), path, self._transit, removing=removing)
         )
@@ -420,6 +424,8 @@ class RemoteStore:
         allocated: int | None = None,
     ) -> Deferred[IWriter]:
         """See `IStore`."""
+        from realize.store.client.streams import RemoteWriter
+
         arrived = self._batches.arrived
         return Deferred.fromCoroutine(
             RemoteWriter.open(

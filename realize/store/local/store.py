@@ -39,13 +39,11 @@ from realize.store.local.location import BackupPlace, Backups, RootedLocation, l
 from realize.store.local.permissions import forbidden_batch
 from realize.store.local.probe import measure_space, try_write
 from realize.store.local.promised_space import Crowded
-from realize.store.local.reader import LocalReader, SourceFile
 from realize.store.local.removal import prune_batch, remove_batch
 from realize.store.local.siblings import siblings_batch
 from realize.store.local.small_files import WrittenBatch, read_batch, write_batch
 from realize.store.local.versions import Clock
 from realize.store.local.walker import Walker, examine_batch
-from realize.store.local.writer import LocalWriter, PartialFile
 from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
@@ -78,6 +76,8 @@ from realize.values import (
 
 if TYPE_CHECKING:
     from realize.extras import Extras, FoundExtras
+    from realize.store.local.reader import LocalReader
+    from realize.store.local.writer import LocalWriter
 
 _log = Logger()
 
@@ -494,6 +494,9 @@ class LocalStore:
     @shielded_opening(_release_reader)
     async def open_reader(self, path: bytes, *, removing: bool = False) -> IReader:
         """See `IStore`."""
+        # Loaded only for those who have larger files than fit a batch, as what writes them.
+        from realize.store.local.reader import LocalReader, SourceFile
+
         source: SourceFile = await self._run_in_thread(
             SourceFile.open, self._location, path, self._clock, self._hard_links, removing
         )
@@ -553,6 +556,8 @@ class LocalStore:
         allocated: int | None,
         waiting: Waiting,
     ) -> IWriter:
+        from realize.store.local.writer import LocalWriter, PartialFile
+
         self._refuse_within_backups()
         with self._until_closed(waiting):
             while True:
