@@ -6,6 +6,7 @@ Both run over transports in memory; what a scenario makes of the two must be equ
 import random
 import socket
 from collections import deque
+from types import SimpleNamespace
 
 import pytest
 from OpenSSL import SSL
@@ -26,8 +27,11 @@ from realize.wire.tls_bulk import (
     ENCRYPT_BYTES,
     FEED_BYTES,
     MAX_DELIVERY_BYTES,
+    MAX_GATHERED_BYTES,
     BulkTLSFactory,
     BulkTLSTransport,
+    GatheredWrites,
+    TurnEnd,
     send_at_once,
     unacknowledged,
 )
@@ -339,6 +343,31 @@ SCENARIOS = [
     receive_before_a_close,
     garbage_behind_content,
 ]
+
+
+def test_one_timer_sends_what_many_connections_wrote_in_a_turn(monkeypatch):
+    """Each in the order of its writes, whatever becomes of another one; those that have closed need no timer."""
+    clock, written, told = Clock(), [], []
+    end = TurnEnd(clock)
+    monkeypatch.setattr(bulk, "_log", SimpleNamespace(failure=told.append))
+
+    def fails(_):
+        raise OSError
+
+    first, second = (GatheredWrites(written.append, end) for _ in range(2))
+    for each in (first, GatheredWrites(fails, end), second, first):
+        each.write(b"12345")
+    timers = len(clock.getDelayedCalls())
+    clock.advance(0)
+    sent = list(written)
+    second.write(b"x" * (MAX_GATHERED_BYTES + 1))
+    first.write(b"y")
+    first.close()
+
+    assert (1, [b"1234512345", b"12345"], 1) == (timers, sent, len(told))
+    assert [MAX_GATHERED_BYTES + 1, 1] == list(map(len, written[2:]))
+    second.close()
+    assert [] == clock.getDelayedCalls()
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)

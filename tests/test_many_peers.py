@@ -80,6 +80,25 @@ def test_a_ping_is_what_amp_would_send_and_is_counted_as_any_command():
     assert raw.lost is not None
 
 
+def test_a_ping_is_one_wherever_the_wire_has_cut_it():
+    """Alone, in two pieces, or two in one; what only looks like one, in the middle of another box, is none."""
+    raw, watched = Raw(Clock()), []
+    raw.server.theirs = raw.server.greeting
+    raw.server.watch = lambda name: lambda outcome: watched.append((name, outcome))
+    ping = encode({b"_command": b"Ping"})
+    box = encode({b"_ask": b"7", b"_command": b"Ping", b"more": ping})
+    start = box.index(ping)
+    counts = []
+    for pieces in ([ping], [ping[:5], ping[5:]], [ping * 2], [box[:start], ping, box[start + len(ping) :]]):
+        for piece in pieces:
+            raw.send(piece)
+        counts.append(len(watched))
+
+    assert [1, 2, 4, 5] == counts
+    assert {("Ping", "OK")} == set(watched)
+    assert encode({b"_answer": b"7"}) == bytes(raw.received)
+
+
 def test_a_ping_with_more_in_it_is_no_violation():
     """A newer peer may add something; and one that wants an answer gets it, as of any command."""
     raw = Raw(Clock())

@@ -100,6 +100,11 @@ class BoxReader:
         self._turn: IDelayedCall | None = None
         self._may_wait = True
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether all that came was read, so that what comes now begins with a box of its own."""
+        return self._turn is None and not self._arrived and not self.parser.unfinished and not self.admission.waiting
+
     def feed(self, data: bytes) -> None:
         """Read what has come: now, or later if the peer has had its turn or waits for memory."""
         self._arrived.append(data)

@@ -21,19 +21,24 @@ from __future__ import annotations
 import fcntl
 import struct
 import termios
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from realize.wire.tls import lowest
 
 _int: Final = struct.Struct("i")
+_start: Final = Binding.ffi.new("char **")
 
 MAX_DELIVERY_BYTES: Final = 256 * 1024
 """At most this much is delivered at once."""
@@ -47,13 +52,104 @@ ENCRYPT_BYTES: Final = MAX_DELIVERY_BYTES - _RECORD_BYTES
 FEED_BYTES: Final = 32 * 1024
 """At most this much of what has arrived is given to OpenSSL at once."""
 
+MAX_GATHERED_BYTES: Final = 64_000
+"""Short writes of a connection are gathered until the next turn of the reactor, or until they are more than this."""
+
 _openssl: Any = Binding.lib
+_log = Logger()
 _buffer: Final = Binding.ffi.new("char[]", MAX_DELIVERY_BYTES)
 """Shared by all connections, since nothing stays in it from one call to the next."""
 
 
+class TurnEnd:
+    """Has what connections wrote in a turn of the reactor sent at its end: by one timer, however many wrote.
+
+    A timer for each is a tenth of what a ping costs a daemon with many idle connections.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._gathered: dict[GatheredWrites, None] = {}
+        self._timer: IDelayedCall | None = None
+
+    def add(self, writes: GatheredWrites) -> None:
+        """Have ``writes`` flushed."""
+        self._gathered[writes] = None
+        if self._timer is None:
+            self._timer = self._clock.callLater(0, self._flush)
+
+    def remove(self, writes: GatheredWrites) -> None:
+        """Do not; the last one takes the timer along."""
+        self._gathered.pop(writes, None)
+        if not self._gathered and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _flush(self) -> None:
+        self._timer = None
+        gathered, self._gathered = self._gathered, {}
+        for each in gathered:
+            try:
+                each.turn_ended()
+            except Exception:  # noqa: BLE001 -- one connection fails by it, and the others are sent
+                _log.failure("while what was written was sent")
+
+
+class GatheredWrites:
+    """Gathers short writes of one connection, so that they make one TLS record.
+
+    It takes the place of Twisted's own, which has a timer for each connection.
+    """
+
+    __slots__ = ("_awaited", "_end", "_left", "_parts", "_write")
+
+    def __init__(self, write: Callable[[bytes], object], end: TurnEnd) -> None:
+        self._write = write
+        self._end = end
+        self._parts: list[bytes] = []
+        self._left = MAX_GATHERED_BYTES
+        self._awaited = False
+        """Whether the turn's end will flush."""
+
+    def write(self, data: bytes) -> None:
+        """Write ``data`` at the end of the turn, or now, with what is there, if that is enough for several records."""
+        self._parts.append(data + b"")  # a copy, unless it is bytes
+        self._left -= len(data)
+        if self._left < 0:
+            self.flush()
+        elif not self._awaited:
+            self._awaited = True
+            self._end.add(self)
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self._parts:
+            parts, self._parts, self._left = self._parts, [], MAX_GATHERED_BYTES
+            self._write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def turn_ended(self) -> None:
+        """Write what there is, because the turn has ended."""
+        self._awaited = False
+        self.flush()
+
+    def close(self) -> None:
+        """Write what there is, and be forgotten."""
+        if self._awaited:
+            self._awaited = False
+            self._end.remove(self)
+        self.flush()
+
+
 class BulkTLSTransport(BufferingTLSTransport):
     """Encrypts and fetches whole writes, and decrypts all that has arrived before it delivers that."""
+
+    factory: BulkTLSFactory
+
+    def __init__(self, factory: BulkTLSFactory, wrapped: IProtocol, _connectWrapped: bool = True) -> None:  # noqa: FBT001, FBT002
+        super().__init__(factory, wrapped, _connectWrapped)
+        gathered = GatheredWrites(partial(TLSMemoryBIOProtocol.write, self), factory.turn_end)
+        self._aggregator = gathered  # type: ignore[assignment]
+        self.write = gathered.write  # type: ignore[method-assign]
 
     def dataReceived(self, bytes: bytes) -> None:  # noqa: A002 -- Twisted's name
         """Decrypt what has arrived, and deliver it; the handshake is left to Twisted."""
@@ -137,6 +233,8 @@ class BulkTLSTransport(BufferingTLSTransport):
             sent = send_at_once(self.transport, made)
             if sent < size:
                 self.transport.write(made[sent:].tobytes())  # type: ignore[union-attr]
+            if size < MAX_DELIVERY_BYTES:
+                return
 
 
 def send_at_once(transport: object, data: memoryview) -> int:
@@ -184,6 +282,8 @@ def decrypt(connection: SSL.Connection, size: int = 0) -> tuple[int, bool]:
         if got <= 0:
             return size, _openssl.SSL_get_error(ssl, got) == _openssl.SSL_ERROR_WANT_READ
         size += got
+        if got < _RECORD_BYTES and not _openssl.BIO_get_mem_data(connection._into_ssl, _start):  # noqa: SLF001
+            return size, True  # another call would only say so, after it had taken memory for a record
     return size, False
 
 
@@ -191,3 +291,8 @@ class BulkTLSFactory(TLSMemoryBIOFactory):
     """Wraps a factory in TLS."""
 
     protocol = BulkTLSTransport
+
+    @cached_property
+    def turn_end(self) -> TurnEnd:
+        """When short writes of its connections are sent."""
+        return TurnEnd(self._clock)
