@@ -92,6 +92,44 @@ def test_packs_survive_the_trip(name, data):
     assert comparable(listed) == comparable(codec.unpack(codec.pack(listed)))
 
 
+CREATED = st.builds(Stored, st.just(Committed.CREATED), st.binary(min_size=16, max_size=16), TIMES)
+
+
+@given(listed=st.lists(CREATED | ITEMS["OUTCOMES"] | ERRORS, max_size=20))
+def test_files_that_were_created_are_packed_like_any_outcome(listed):
+    """Packing them by the column is only faster: it makes the same bytes."""
+    one_by_one = packing.Results("outcomes", packing.OUTCOMES.encode, packing.OUTCOMES.decode)
+    created = [each for each in listed if isinstance(each, Stored) and each.how is Committed.CREATED]
+
+    for some in (listed, created):
+        packed = one_by_one.pack(some)
+        assert packed == packing.OUTCOMES.pack(some)
+        assert comparable(one_by_one.unpack(packed)) == comparable(packing.OUTCOMES.unpack(packed))
+
+
+@given(data=st.binary(max_size=4).map(lambda some: some * 56) | st.binary(max_size=84))
+def test_bytes_that_look_like_created_files_mean_what_they_mean_one_by_one(data):
+    """What is unpacked by the column is what would be unpacked one after the other, or is refused like that."""
+    one_by_one = packing.Results("outcomes", packing.OUTCOMES.encode, packing.OUTCOMES.decode)
+
+    def outcome(codec):
+        try:
+            return comparable(codec.unpack(data))
+        except ProtocolError as error:
+            return str(error)
+
+    assert outcome(one_by_one) == outcome(packing.OUTCOMES)
+
+
+def test_no_more_created_files_are_unpacked_than_a_pack_may_have():
+    """As with all lists."""
+    one = packing.OUTCOMES.pack([Stored(Committed.CREATED, bytes(16), 1)])
+
+    assert 256 == len(packing.OUTCOMES.unpack(256 * one))
+    with pytest.raises(ProtocolError):
+        packing.OUTCOMES.unpack(257 * one)
+
+
 def test_texts_of_a_peer_cannot_forge_a_line():
     """What could break a line or move the cursor arrives escaped; what is escaped already stays as it is."""
     packed = packing.TEXTS.pack(["a\nlevel=error\x1b[31m", "a\\nb"])

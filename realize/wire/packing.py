@@ -75,6 +75,9 @@ _SHORT_TEXT_BYTES: Final = 200
 _MAX_TOKEN_BYTES: Final = 64
 """Longest identity token, obstacle or wire code."""
 
+_USUAL_TOKEN_BYTES: Final = 16
+"""The length of the identity tokens that our stores make."""
+
 _ERRORS: Final[dict[bytes, type[RealizeError]]] = {
     error.wire_code: error for error in reversed(list(every_error())) if error is not RealizeError
 }
@@ -185,12 +188,15 @@ def _truncated() -> ProtocolError:
     return ProtocolError("a truncated pack")
 
 
+_MAX_OCTETS: Final = MAX_VALUE_BYTES - 2
+"""The longest byte string that fits a value, with its length."""
+
 _U8: Final = struct.Struct(">B")
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _SIZE: Final = struct.Struct(">q")
 _SMALL: Final = struct.Struct(f">I{DIGEST_BYTES}s")
-_USUAL_HEAD: Final = struct.Struct(f">I{DIGEST_BYTES}sBqHB")
+_USUAL_HEAD: Final = struct.Struct(f">I{DIGEST_BYTES}sBqHBH")
 """What comes before the path of a small file with attributes (1) without conditions (0), as nearly all are."""
 _ENTRY: Final = struct.Struct(">qq")
 _MTIME: Final = struct.Struct(">q")
@@ -203,6 +209,8 @@ _PRESENT: Final = 4
 _RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
+_CREATED: Final = struct.Struct(f">BBqH{_USUAL_TOKEN_BYTES}s")
+"""A file that was created, among results: no error (0), how, its change time, and its token behind its length."""
 _KEPT_BACKUP: Final = 5
 """Stands for `Committed.REPLACED` where the path of the backup follows."""
 _CHUNK: Final = struct.Struct(f">H{CHUNK_DIGEST_BYTES}s")
@@ -222,7 +230,7 @@ def _member(kind: type[E], number: int) -> E:
 
 
 def _octets(value: bytes) -> bytes:
-    if len(value) > MAX_VALUE_BYTES - 2:
+    if len(value) > _MAX_OCTETS:
         raise BadName(f"a name of {len(value)} bytes is too long for the protocol")
     return _U16.pack(len(value)) + value
 
@@ -424,8 +432,11 @@ class SmallHead(ByValue):
 def _encode_small(head: SmallHead | SmallFile) -> bytes:
     attributes = head.attributes
     if attributes is not None and head.replaces is None and not head.number:
-        usual = _USUAL_HEAD.pack(head.size, head.digest, 1, attributes.mtime_ns, attributes.mode, 0)
-        return usual + _octets(head.path)
+        path = head.path
+        length = len(path)
+        if length <= _MAX_OCTETS:
+            mtime_ns, mode = attributes.mtime_ns, attributes.mode
+            return _USUAL_HEAD.pack(head.size, head.digest, 1, mtime_ns, mode, 0, length) + path
     return b"".join(
         (
             _U32.pack(head.size),
@@ -440,10 +451,10 @@ def _encode_small(head: SmallHead | SmallFile) -> bytes:
 def _decode_small(cursor: Cursor) -> SmallHead:
     usual = cursor.ahead(_USUAL_HEAD)
     if usual is not None:
-        size, digest, attributed, mtime_ns, mode, conditions = usual
+        size, digest, attributed, mtime_ns, mode, conditions, length = usual
         if attributed == 1 and conditions == 0:
-            cursor.take(_USUAL_HEAD.size)
-            return SmallHead(cursor.octets(), size, digest, Attributes(mtime_ns, _permissions(mode)))
+            path = cursor.take(_USUAL_HEAD.size + length)[_USUAL_HEAD.size :]
+            return SmallHead(path, size, digest, Attributes(mtime_ns, _permissions(mode)))
     size, digest = cursor.fields(_SMALL)
     attributes = decode_attributes(cursor)
     flags = cursor.flags(3)
@@ -710,6 +721,35 @@ class Results(Codec[Any]):
 
 
 @frozen(repr=False)
+class Outcomes(Results):
+    """Like `Results`, for commits: lists of files that were created are packed and unpacked by the column."""
+
+    def pack(self, items: Iterable[Any]) -> bytes:
+        """Return the value; the texts of errors are shortened if not all of them fit."""
+        listed, row, how = list(items), _CREATED.pack, Committed.CREATED
+        created = how.value
+        rows = [
+            row(0, created, each.ctime_ns, _USUAL_TOKEN_BYTES, each.identity)
+            for each in listed
+            if isinstance(each, Stored)
+            and each.how is how
+            and len(each.identity) == _USUAL_TOKEN_BYTES
+            and each.backup is None
+        ]
+        return _checked(self.name, b"".join(rows)) if len(rows) == len(listed) else super().pack(listed)
+
+    def unpack(self, data: bytes) -> list[Any]:
+        """Return the items."""
+        if len(data) % _CREATED.size == 0 and len(data) <= self.most * _CREATED.size:
+            rows = list(_CREATED.iter_unpack(data))
+            how = Committed.CREATED
+            # Read one after the other, the items would be just these.
+            if {(error, value, length) for error, value, _, length, _ in rows} == {(0, how.value, _USUAL_TOKEN_BYTES)}:
+                return [Stored(how, identity, ctime_ns) for _, _, ctime_ns, _, identity in rows]
+        return super().unpack(data)
+
+
+@frozen(repr=False)
 class Chunks(Codec[Chunk]):
     """Like `Codec`, for chunks, which are handled all at once since there are many."""
 
@@ -812,7 +852,7 @@ FORESEEN: Final = Results("foreseen attributes", _encode_nothing, _decode_nothin
 FOUND_LINKS: Final = Results("symlinks", _encode_found_link, _decode_found_link)
 LINK_OUTCOMES: Final = Results("outcomes of symlinks", _encode_linked, _decode_linked)
 FILE_LINK_OUTCOMES: Final = Results("outcomes of hard links", _encode_hard_linked, _decode_hard_linked)
-OUTCOMES: Final = Results("outcomes", _encode_stored, _decode_stored)
+OUTCOMES: Final = Outcomes("outcomes", _encode_stored, _decode_stored)
 SIBLINGS: Final = Results("siblings", _encode_siblings, _decode_siblings)
 SETTLED: Final = Results("settlements", _encode_flag, _decode_flag)
 FORBIDDEN_FILES: Final = Results("permissions", _encode_nothing, _decode_nothing, usual=None)
@@ -922,6 +962,12 @@ def fit(
     list must not exceed ``load``.
     An item that is too large by itself comes alone, and fails when it is packed.
     """
+    items = list(items)
+    if len(items) <= most and sum(map(measure, items)) <= limit and (weigh is None or sum(map(weigh, items)) <= load):
+        # As nearly always: a list that comes from a batch.
+        if items:
+            yield items
+        return
     pack: list[T] = []
     size = weight = 0
     for item in items:
