@@ -36,6 +36,9 @@ BACKUP_MARK: Final = b".realize-backups"
 _PARTIAL_SUFFIX: Final = b".part"
 _PARTIAL: Final = re.compile(rb"\.(.+)\.realize-[0-9a-f]{16}\.part", re.DOTALL)
 _DOTS: Final = frozenset({b".", b".."})
+_USUAL_FIRST: Final = frozenset(range(128)) - {ord(".")}
+"""First bytes of components that are neither steps nor reserved, as nearly all are."""
+
 _LIKE_MARK: Final = re.compile(rb"\.realize-back?ups?[. ]*", re.IGNORECASE)
 """What is left, without what is not ASCII, of names that some file system takes for `BACKUP_MARK`.
 
@@ -62,7 +65,7 @@ def parted(path: bytes) -> tuple[tuple[bytes, ...], bytes]:
     Many files of a directory come one after the other, so what was found of its name is remembered.
     """
     directory, slash, name = path.rpartition(b"/")
-    if name and name not in _DOTS and not _is_reserved(name) and b"\0" not in name and len(name) <= MAX_COMPONENT_BYTES:
+    if name and name[0] in _USUAL_FIRST and 0 not in name and len(name) <= MAX_COMPONENT_BYTES:
         if not slash:
             return (), name
         if len(path) <= MAX_PATH_BYTES:

@@ -165,20 +165,23 @@ class Tally(_Counts):
         if path in self._failures:
             self._failures.discard(path)
             self.failed -= 1
-        for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
-            if known:
+        if self._in_flight or self.interrupted or self.unknown or self._kept:
+            for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
                 known.pop(path, None)
 
     def _finished(self, event: Finished) -> None:
         self._ended(event.path)
+        how = event.how
         self.removed += event.removed
         self.hole_bytes += event.holes
-        still_there = not event.removed and event.how is not How.GONE
-        for count in (self, self._recounted) if still_there else (self,):
-            count.finished[event.how] += 1
-            count.finished_bytes[event.how] += event.size
-            count.linked += bool(event.linked_to)
-            count.links += event.target is not None and event.how in ARRIVED
+        linked, is_link = bool(event.linked_to), event.target is not None and how in ARRIVED
+        for count in (self,) if event.removed or how is How.GONE else (self, self._recounted):
+            count.finished[how] += 1
+            count.finished_bytes[how] += event.size
+            if linked:
+                count.linked += 1
+            if is_link:
+                count.links += 1
 
     def _forget(self, recounted: _Counts) -> None:
         """Subtract what will be found again, since the current source starts again: nothing may be counted twice."""

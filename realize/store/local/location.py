@@ -170,7 +170,7 @@ class RootedLocation(ByValue):
         if self.only is not None and (above or name != self.only):
             raise NotFound(f"{display_name(path)}: the location is the single file {display_name(self.only)}")
         directory = self.base + above
-        own = self.root.own
+        own = OWN_FILES.below(self.root.identity)  # not by `Root.own`: this is called several times for each file
         if own and is_own(own, (*directory, name)):
             raise refused_as_own(path)
         return directory, name

@@ -690,6 +690,10 @@ class LocalStore:
 
 def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
     """Yield parts of about `MAX_SHORT_JOB_COMPONENTS` components of names, so that others get turns in between."""
+    if b"/".join([each.path for each in items]).count(b"/") < MAX_SHORT_JOB_COMPONENTS:
+        if items:
+            yield items
+        return
     first = depth = 0
     for number, each in enumerate(items, 1):
         depth += 1 + each.path.count(b"/")
