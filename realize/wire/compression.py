@@ -170,6 +170,8 @@ class Hope:
 
 def beginning(pieces: Sequence[_T], most: int) -> tuple[list[_T], Sequence[_T]]:
     """Split the pieces behind ``most`` bytes of content; holes count for nothing, and stay whole."""
+    if sum(map(len, cast("Sequence[Piece]", pieces))) < most:
+        return list(pieces), ()
     taken: list[_T] = []
     for index, piece in enumerate(pieces):
         if isinstance(piece, Hole):

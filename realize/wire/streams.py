@@ -226,7 +226,12 @@ class OutboundStream:
         content: list[Content] = []
         length = room = 0
         batch = self._link.chunk()
-        for piece in self._as_sent(pieces):
+        for piece in self._as_sent(pieces) if Hole in map(type, pieces) else pieces:
+            if len(piece) < room and not isinstance(piece, Hole):
+                # As with most small files: there is nothing to cut, or to send yet.
+                content.append(piece)
+                room -= len(piece)
+                continue
             if isinstance(piece, Hole):
                 if room:
                     boxes += self._box(content, length - room)
