@@ -64,11 +64,18 @@ class AttributeOracle(Oracle):
     """Names of one file, none of which had anything in its way, or failed by itself."""
     symlinks: dict[bytes, tuple[bytes, int, int]] = field(factory=dict)
     """Target, owner and group of each symlink."""
+    _gone_symlinks: list[bytes] = field(factory=list, init=False)
 
     def note_failures(self) -> None:
         """A name that fails goes later, when the others have gone; the mark of a partial may not have gone, either."""
         self.links.clear()
         self.marks_stay = True
+
+    def not_at_source(self) -> list[bytes]:
+        """Symlinks that have gone are noted for `lost`."""
+        here = os.fsencode(self.source)
+        self._gone_symlinks = [path for path in self.symlinks if not os.path.islink(os.path.join(here, path))]
+        return super().not_at_source()
 
     def lost(self, gone: list[bytes], destination: Path | None = None) -> list[Fault]:
         """A file that has left its source without its attributes is lost, too."""
@@ -94,14 +101,12 @@ class AttributeOracle(Oracle):
         return [Fault(LOST, f"attributes of {shown(path)}, which is not at the source: {found}, not {wanted}")]
 
     def _lost_symlinks(self, top: bytes) -> list[Fault]:
-        faults = []
-        here = os.fsencode(self.source)
-        for path, wanted in self.symlinks.items():
-            if not os.path.islink(os.path.join(here, path)):
-                found = _symlink(os.path.join(top, path))
-                if found != wanted:
-                    faults.append(Fault(LOST, f"symlink {shown(path)}: {found}, not {wanted}"))
-        return faults
+        looks = {path: (_symlink(os.path.join(top, path)), self.symlinks[path]) for path in self._gone_symlinks}
+        return [
+            Fault(LOST, f"symlink {shown(path)}: {found}, not {wanted}")
+            for path, (found, wanted) in looks.items()
+            if found != wanted
+        ]
 
     def final(self) -> list[Fault]:
         """All has arrived: what were names of one file are that, and directories have their attributes, too."""
