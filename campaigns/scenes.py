@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import random
 import shutil
@@ -125,9 +126,9 @@ def _disturb(stage: Stage) -> None:
         stage.proxy.stalled = False
 
 
-def full(folder: Path, report: Report) -> None:
+def full(folder: Path, report: Report, *, all_of_it: bool = False) -> None:
     """Another program fills the file system of the destination, and frees it; at the end everything fits exactly."""
-    rng, oracle, planter = _begin(folder, report)
+    rng, oracle, planter = (_begin_with_attributes if all_of_it else _begin)(folder, report)
     direction = rng.choice(_DIRECTIONS)
     kind = rng.choice(["tmpfs", "ext4"])
     size = 24 << 20
@@ -135,14 +136,17 @@ def full(folder: Path, report: Report) -> None:
         oracle.destination = small.mounted / "inbox"
         oracle.destination.mkdir()
         total = planter.wave(large=3)
-        further = 'reserve = "1M"' if direction == "push" and rng.random() < 0.5 and _knows_reserve() else ""
-        stage = Stage(folder, report, oracle, direction, options=_pace(rng, direction), further=further)
-        report.title = f"{direction} {kind} {further}"
+        reserve = 'reserve = "1M"' if direction == "push" and rng.random() < 0.5 and _knows_reserve() else ""
+        options = (*(_ALL_OF_IT if all_of_it else ()), *_pace(rng, direction))
+        further = f"{reserve}\n{_ACCEPTS_ALL}" if all_of_it else reserve
+        stage = Stage(folder, report, oracle, direction, options=options, further=further)
+        report.title = f"{direction} {kind} {reserve}"
         filler = small.mounted / "filler"
         try:
             for _ in range(EVENTS // 2):
                 _fill(filler, rng.randrange(0, total))
                 stage.event("full")
+                oracle.note_failures()
                 stage.spawn()
                 stage.disturbed = True
                 stage.somewhere()
@@ -159,7 +163,7 @@ def full(folder: Path, report: Report) -> None:
                     break
             stage.disturbed = True
             there = sum(status.st_size for _, status in files(oracle.destination))
-            margin = (3 << 20) if kind == "ext4" or further else (1 << 20)
+            margin = (3 << 20) if kind == "ext4" or reserve else (1 << 20)
             _fill(filler, max(0, total - there) + margin)
             _end(stage, planter, again=False)
         finally:
@@ -443,6 +447,7 @@ SCENES: Final[dict[str, Callable[[Path, Report], None]]] = {
     "ext4": _image("ext4"),
     "xfs": _image("xfs"),
     "btrfs": _image("btrfs"),
+    "attributes-full": functools.partial(full, all_of_it=True),
     "attributes-ext4": _image("ext4", all_of_it=True),
     "attributes-xfs": _image("xfs", all_of_it=True),
     "attributes-btrfs": _image("btrfs", all_of_it=True),
