@@ -473,6 +473,18 @@ def test_openssl_is_given_little_at_once_and_the_application_much(monkeypatch):
     assert len(deliveries) <= 2 * MIB // MAX_DELIVERY_BYTES
 
 
+def test_a_buffer_that_fills_up_within_a_record_is_not_all_there_is():
+    """OpenSSL keeps the rest of the record, so whoever decrypts has to ask again, and not to wait for the peer."""
+    link = Link(BulkTLSFactory).settle()
+    link.server.transport.write(content(1000))
+    link.clock.advance(0)
+    connection = link.tls._tlsConnection
+    connection.bio_write(b"".join(link.far.sent))
+
+    assert (MAX_DELIVERY_BYTES, False) == bulk.decrypt(connection, MAX_DELIVERY_BYTES - 100)
+    assert (900, True) == bulk.decrypt(connection)
+
+
 def test_what_openssl_has_no_memory_for_is_not_skipped(monkeypatch):
     """Nothing that comes behind it is looked at; whoever reads the socket ends the connection for the error."""
     link = Link(BulkTLSFactory).settle()

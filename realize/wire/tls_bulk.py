@@ -282,9 +282,14 @@ def decrypt(connection: SSL.Connection, size: int = 0) -> tuple[int, bool]:
         if got <= 0:
             return size, _openssl.SSL_get_error(ssl, got) == _openssl.SSL_ERROR_WANT_READ
         size += got
-        if got < _RECORD_BYTES and not _openssl.BIO_get_mem_data(connection._into_ssl, _start):  # noqa: SLF001
+        if got < _RECORD_BYTES and size < MAX_DELIVERY_BYTES and _is_empty(connection):
             return size, True  # another call would only say so, after it had taken memory for a record
     return size, False
+
+
+def _is_empty(connection: SSL.Connection) -> bool:
+    """Return whether OpenSSL has read all that it was given."""
+    return not _openssl.BIO_get_mem_data(connection._into_ssl, _start)  # noqa: SLF001
 
 
 class BulkTLSFactory(TLSMemoryBIOFactory):
