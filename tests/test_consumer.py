@@ -51,25 +51,45 @@ def test_programs_that_use_realize_type_check(check):
 
 
 def test_what_will_stay_is_used():
-    """Each name that docs/embedding.md and docs/api.md promise is in a program here, so that a change is noticed."""
-    promises = [
+    """Each name that a page promises is in a program here, so that a change is noticed."""
+    used = {name for program in PROGRAMS for name in imported(program.read_text())}
+
+    assert len(promised()) > 80
+    assert set() == promised() - used
+
+
+def test_the_pages_and_their_examples_use_what_will_stay():
+    """Whoever follows a page imports nothing that the next release may take away."""
+    shown = [example.read_text() for example in (ROOT / "docs" / "examples").glob("*.*")]
+    for each in ("api.md", "embedding.md", "endpoints.md", "howto/python.md"):
+        shown += re.findall(r"^ *(from realize.+ import \w+)$", page(each), re.MULTILINE)
+    names = {name for text in shown for name in imported(text) if name[0].startswith("realize.")}
+    modules = {module for module, _ in promised()}
+
+    assert len(names) > 10
+    assert set() == {(module, name) for module, name in names if f"{module}.{name}" not in modules} - promised()
+
+
+def promised():
+    """Module and name of all that the pages say will stay."""
+    rows_of_modules = [
         row
-        for name in ("embedding.md", "api.md")
+        for name in ("embedding.md", "api.md", "endpoints.md")
         for row in re.findall(
             r"^\* `(realize[.\w]+)`: (.*(?:\n  .*)*)", section(page(name), "What will stay"), re.MULTILINE
         )
     ]
-    promised = {(module, name) for module, names in promises for name in quoted(names)}
-    used = {
+    return {(module, name) for module, names in rows_of_modules for name in quoted(names)}
+
+
+def imported(text):
+    """Module and name of all that a program imports by name."""
+    return {
         (node.module, alias.name)
-        for program in PROGRAMS
-        for node in ast.walk(ast.parse(program.read_text()))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-
-    assert len(promised) > 80
-    assert set() == promised - used
 
 
 def test_what_is_exported_is_what_will_stay():
