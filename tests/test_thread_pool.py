@@ -202,7 +202,7 @@ async def test_a_machine_that_allows_no_more_threads(pool, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuses)
-        with pytest.raises(Busy, match="no thread is to be had"):
+        with pytest.raises(Busy, match="gives no thread for work on the disk"):
             pool.run(int)
     assert (0, 0, 0) == (pool.size, pool.busy, pool.waiting)
 
