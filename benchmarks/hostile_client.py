@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from realize.errors import ProtocolError
 from realize.keys import load_identity
-from realize.wire import commands
+from realize.wire import commands, packing
 from realize.wire.boxes import BoxParser, CreditBox, encode
 from realize.wire.reading import AnyBox
 
@@ -52,7 +52,15 @@ def one_way(command: str, **arguments: object) -> bytes:
 class Client:
     """One connection that has said Hello."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, run: str = "", *, address: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext,
+        run: str = "",
+        *,
+        address: str = "127.0.0.1",
+        capabilities: Sequence[str] = (commands.DELTAS,),
+    ) -> None:
         """Connect, from that address."""
         raw = socket.create_connection(("127.0.0.1", port), WAIT, (address, 0))
         self._socket = context.wrap_socket(raw)
@@ -61,8 +69,8 @@ class Client:
         self._asked = 0
         self.closed = False
         self.credit: dict[int, int] = {}
-        hello = {"major": commands.MAJOR, "minor": 0, "software": "hostile", "capabilities": b"\0\6deltas"}
-        self.call("Hello", **hello, run=run)
+        hello = {"major": commands.MAJOR, "minor": 0, "software": "hostile"}
+        self.call("Hello", **hello, capabilities=packing.TEXTS.pack(capabilities), run=run)
 
     def __enter__(self) -> Self:
         return self

@@ -29,6 +29,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+import zstandard
 from blake3 import blake3
 
 from benchmarks.hostile_client import Client, Flood, context_of
@@ -36,20 +37,23 @@ from benchmarks.machine import print_machine
 from benchmarks.probe import KEY, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory
 from benchmarks.tables import mebibytes, table
+from realize.extras import Extras, Owner
 from realize.keys import generate_identity, load_identity, write_identity
 from realize.values import (
     BLOCK_BYTES,
+    EXTRAS,
     MAX_SMALL_BYTES,
     MAX_VALUE_BYTES,
     Directory,
     Expected,
+    HardLink,
     Removal,
     SmallFile,
     Vacant,
     Version,
 )
-from realize.wire import packing
-from realize.wire.boxes import data_head, data_tail, encode
+from realize.wire import commands, packing
+from realize.wire.boxes import compressed, data_head, data_tail, encode
 
 LARGE: Final = 512 << 20
 STREAMS: Final = 128
@@ -75,7 +79,8 @@ class HostileSite(ProbedSite):
         rights = ", ".join(f'"{right}"' for right in self.rights)
         super().write_daemon_config(f'{extra}[peers.second]\nkey = "{key}"\ndirs = {{ inbox = [{rights}] }}\n')
         file = self.folder / "realized.toml"
-        file.write_text(file.read_text().replace('inbox = ["read"]', 'inbox = ["read", "write"]'))
+        text = file.read_text().replace('inbox = ["read"]', 'inbox = ["read", "write"]')
+        file.write_text(text.replace("[dirs.inbox]", '[dirs.inbox]\naccept = ["owner", "acl", "xattr"]'))
 
 
 def data(stream: int, content: bytes) -> bytes:
@@ -165,6 +170,29 @@ def write_all(client: Client) -> Iterator[bytes]:
             time.sleep(0.01)
 
 
+def expand_all(client: Client) -> Iterator[bytes]:
+    """As many frames as there is credit for, of some 20 bytes each, that stand for 64 KiB."""
+    frame = zstandard.ZstdCompressor().compress(bytes(MAX_VALUE_BYTES))
+    open_one = open_write()
+    for stream in range(1, 2 * STREAMS, 2):
+        yield open_one(client, stream)
+    while not client.closed:
+        rich = [stream for stream, amount in list(client.credit.items()) if amount >= MAX_VALUE_BYTES]
+        for stream in rich:
+            client.credit[stream] -= MAX_VALUE_BYTES
+            yield b"".join(compressed(stream, MAX_VALUE_BYTES, frame))
+        if not rich:
+            time.sleep(0.01)
+
+
+def link_files(client: Client) -> Iterator[bytes]:
+    """Names for a file that was put, as many in each command as fit, and for others."""
+    yield client.box("LinkFiles", handle=1, links=packing.FILE_LINKS.pack([]))
+    for batch in count():
+        links = [HardLink(b"name-%d-%d-%d" % (id(client), batch, n), b"medium", bytes(32)) for n in range(256)]
+        yield client.box("LinkFiles", handle=1, links=packing.FILE_LINKS.pack(links))
+
+
 def walk(client: Client) -> Iterator[bytes]:
     """All listings, page after page."""
     while True:
@@ -191,11 +219,15 @@ def unfinished(_client: Client) -> Iterator[bytes]:
     yield encode({b"_command": b"Describe", **{b"k%d" % number: bytes(60_000) for number in range(4)}})[:-100]
 
 
+ALL_EXTRAS: Final = {"wanted": packing.bits_of(EXTRAS), "lenient": 0, "numeric": False}
 DIGESTS: Final = bytes(32 * 2047)
 CHUNKS: Final = packing.CHUNKS.pack([(8192, bytes(16))] * 500)
 MANY: Final = packing.PATHS.pack([b"deep/" * 40 + b"%d" % number for number in range(256)])
 DEEP: Final = packing.DIRECTORIES.pack([Directory(b"deep/" * 40 + b"d", 0o755)] * 256)
 VERSION: Final = Version(1, 1, 1, 1, 1)
+_VALUE: Final = b"\6user.a" + (40_000).to_bytes(2, "big") + bytes(40_000)
+LARGE_EXTRAS: Final = packing.EACH_EXTRAS.pack([Extras(xattrs=_VALUE, numeric=True)])
+STRANGERS: Final = packing.EACH_EXTRAS.pack([Extras(Owner(n, n, b"user%d" % n, b"group%d" % n)) for n in range(256)])
 
 # What is sent for each, and whether answers are read.
 ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
@@ -233,6 +265,14 @@ ATTACKS: Final[dict[str, tuple[Attack, bool]]] = {
         ),
         True,
     ),
+    "ReadExtras": (repeated("ReadExtras", handle=1, paths=packing.PATHS.pack([b"medium"] * 256), **ALL_EXTRAS), True),
+    "Foresee": (repeated("Foresee", handle=1, paths=packing.PATHS.pack([b"f"]), extras=LARGE_EXTRAS), True),
+    "Foresee names": (
+        repeated("Foresee", handle=1, paths=packing.PATHS.pack([b"f"] * 256), extras=STRANGERS),
+        True,
+    ),
+    "LinkFiles": (link_files, True),
+    "Compressed": (expand_all, True),
     "Remove": (repeated("Remove", handle=1, removals=packing.REMOVALS.pack([Removal(b"none", VERSION)] * 256)), True),
     "MakeDirectories": (repeated("MakeDirectories", handle=1, directories=DEEP), True),
     "SetDirectories": (repeated("SetDirectories", handle=1, directories=DEEP), True),
@@ -351,7 +391,14 @@ def measure(name: str, where: str, inbox: Path, peers: int, connections: int, se
         keys = [folder / "command.key", folder / SECOND][:peers]
         contexts = [context_of(key) for key in keys]
         other = Other(port, folder / KEY)
-        clients = [Client(port, context, f"{id(context)}-{n}") for n in range(connections) for context in contexts]
+        knows: tuple[str, ...] = (commands.DELTAS, commands.EXTRA_ATTRIBUTES, commands.HARD_LINKS)
+        if name == "Compressed":
+            knows = (*knows, commands.ZSTD)
+        clients = [
+            Client(port, context, f"{id(context)}-{n}", capabilities=knows)
+            for n in range(connections)
+            for context in contexts
+        ]
         for client in clients:
             client.open_directory()
         began = time.monotonic()

@@ -339,7 +339,7 @@ class IStore(Interface):
         """
 
     def foresee(paths: Sequence[bytes], extras: Sequence[Extras]) -> Deferred[list[RealizeError | None]]:
-        """Return for each what could not be kept of it here; None is no promise, since nothing is touched."""
+        """Return for each what could not be kept of it here; None is no promise, since nothing is left behind."""
 
     def link_files(links: Sequence[HardLink]) -> Deferred[list[HardLinked | RealizeError]]:
         """Give files that are here other names, too, in this order, and make these durable.

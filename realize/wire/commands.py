@@ -437,7 +437,7 @@ class ReadExtras(RealizeCommand):
 
 
 class Foresee(RealizeCommand):
-    """Say what of these attributes you could not keep, as far as you can tell without touching anything.
+    """Say what of these attributes you could not keep, as far as you can tell without leaving anything behind.
 
     The requester sends it, if the holder has the capability ``extra-attributes``; needs ``write`` or ``create``.
     """
