@@ -24,6 +24,19 @@ _CLOSED_WITHIN_S: Final = 5.0
 """A thread that closes what was removed may not have come to it when a test ends."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have an option that tells where the time goes."""
+    parser.addoption("--cpu", action="store_true", help="show what CPU the dearest files and tests took")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Count what CPU each test takes, if that is asked for."""
+    if config.getoption("--cpu"):
+        from tests import cpu
+
+        config.pluginmanager.register(cpu)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Look for no garbage while tests are found: hardly anything is, and to look for it took a third of the time."""
