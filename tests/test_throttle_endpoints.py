@@ -22,6 +22,7 @@ from zope.interface.verify import verifyObject
 
 from realize.throttle.endpoints import ThrottleParser, throttle_client, throttle_server
 from realize.throttle.transport import ThrottledProtocol
+from tests.processes import BUSY_S
 
 MIB = 1 << 20
 
@@ -152,7 +153,7 @@ def test_a_real_connection_is_limited_on_the_side_that_has_the_prefix(side):
 
     assert MIB == received
     assert not isinstance(client, ThrottledProtocol)
-    assert 0.2 < took < 2
+    assert 0.2 < took < BUSY_S
 
 
 def test_endpoints_of_ones_own_can_be_wrapped():
