@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Count what CPU each test takes, if that is asked for."""
-    if config.getoption("--cpu"):
+    if config.getoption("--cpu", default=False):  # none where this file is found late
         from tests import cpu
 
         config.pluginmanager.register(cpu)
