@@ -30,6 +30,7 @@ from realize.runs.check_findings import (
     Result,
     durable,
     key_change,
+    limits,
     not_recognised,
     not_welcome,
     rights,
@@ -225,6 +226,11 @@ def test_a_skew_counts_beyond_what_the_round_trip_hides():
 def test_space_and_inodes_can_both_run_out(space, result):
     """Nearly full is a warning, full a failure."""
     assert result is room(space).result
+
+
+def test_no_limit_is_said_as_such():
+    """Nobody is told "at most unlimited"."""
+    assert "the daemon sends at most 512 KiB/s, and lets us send without a limit" == limits(512 << 10, None).found
 
 
 def test_a_slow_disk_is_a_warning():

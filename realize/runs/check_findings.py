@@ -16,7 +16,7 @@ from realize.errors import Busy, ConfigError, RealizeError, VersionMismatch, Wro
 from realize.json_fields import printable
 from realize.keys import MAX_KEYS, PublicKey, parse_public_key
 from realize.pasting import admission, keys_line, table
-from realize.units import display_text, format_size
+from realize.units import display_text, format_rate, format_size
 from realize.values import Space
 from realize.wire.reaching import Obstacle, obstacle
 
@@ -236,6 +236,15 @@ def room(space: Space) -> Finding:
     if space.free < LOW_SPACE_FRACTION * space.size:
         return Finding("space", Result.WARNING, found, ["it is nearly full"])
     return Finding("space", Result.OK, found)
+
+
+def limits(sends: float | None, takes: float | None) -> Finding:
+    """How fast the daemon sends to us, and lets us send to it, in bytes per second; None is without a limit."""
+    return Finding("limits", Result.OK, f"the daemon sends {_at_most(sends)}, and lets us send {_at_most(takes)}")
+
+
+def _at_most(rate: float | None) -> str:
+    return "without a limit" if rate is None else f"at most {format_rate(rate)}"
 
 
 def durable(nanoseconds: int) -> Finding:

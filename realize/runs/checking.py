@@ -29,6 +29,7 @@ from realize.runs.check_findings import (
     Result,
     durable,
     key_change,
+    limits,
     not_recognised,
     not_welcome,
     rights,
@@ -43,7 +44,7 @@ from realize.runs.peers import Peer
 from realize.runs.reports import lowest, parse, parse_limits
 from realize.runs.session import Session
 from realize.store.client.store import RemoteStore
-from realize.units import display_text, format_rate
+from realize.units import display_text
 from realize.values import WhereKind
 from realize.wire.client import ConnectingProtocol
 from realize.wire.commands import MAJOR, MINOR, GetThrottle, Status
@@ -198,11 +199,7 @@ class Checking:
 
     async def _limits(self, report: str) -> None:
         rows = parse_limits(report)
-        self._note(
-            "limits",
-            f"the daemon sends us at most {format_rate(lowest(rows, 'send'))}, "
-            f"and wants at most {format_rate(lowest(rows, 'receive'))} from us",
-        )
+        self._add(limits(lowest(rows, "send"), lowest(rows, "receive")))
 
     async def _connections(self, protocol: PeerProtocol) -> None:
         report = parse((await protocol.call(Status))["report"])
