@@ -109,7 +109,7 @@ def test_a_ping_with_more_in_it_is_no_violation():
 
 
 def test_an_idle_connection_has_no_queues():
-    """An empty deque takes 760 bytes, of which each connection had four; none comes back after it was of use."""
+    """An empty deque takes 760 bytes, of which each connection had six; none comes back after it was of use."""
     pair, memory, backlog = Pair(Clock()).introduced(), Memory(100, 100), Backlog()
     share = memory.of("camera")
     full, wanted = share.claim(), share.claim()
@@ -121,7 +121,9 @@ def test_an_idle_connection_has_no_queues():
     taken = backlog.take(5)
 
     assert (1, 0, b"12345", b"") == (waiting, share.waiting, taken, backlog.take(5))
-    for each in (pair.server.sending, pair.server.reading, share, backlog):
+    server = pair.server
+    of_connection = (server.sending, server.reading, server.round_trip, server.compression, server.compression._rate)
+    for each in (*of_connection, share, backlog):
         assert deque not in map(type, gc.get_referents(each))
 
 

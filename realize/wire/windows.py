@@ -9,7 +9,6 @@ Both are told what happens: they send nothing and claim no memory.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -66,7 +65,7 @@ class RoundTrip:
         self._shortest: float | None = None
         self._found = 0.0
         """When the shortest was measured, or a probe that was to confirm it had no answer."""
-        self._latest: deque[float] = deque(maxlen=_LATEST_MEASUREMENTS)
+        self._latest: list[float] = []  # there are few, and an empty deque takes 760 bytes
         self._asked: float | None = None
         self._waiting = False
         self._looked = 0.0
@@ -106,7 +105,7 @@ class RoundTrip:
         took = now - asked
         # A clock that was set back says nothing.
         if took >= 0:
-            self._latest.append(took)
+            self._latest = [*self._latest[1 - _LATEST_MEASUREMENTS :], took]
             if self._shortest is None or took <= self._shortest:
                 self._shortest, self._found = took, now
             if probe is not None and probe is self._probe:
