@@ -1,6 +1,7 @@
 """Owners, access control lists and extended attributes of a directory of this machine."""
 
 import errno
+import io
 import os
 import stat
 import struct
@@ -689,6 +690,32 @@ async def test_lists_of_another_kind_are_told(place, monkeypatch, nfs):
     found = await read(store, wanted=frozenset({Preserve.ACL}))
 
     assert isinstance(found, AclNotKept) if nfs else found == Extras(acl=b"")
+
+
+@pytest.mark.parametrize("name", ["f", "link"])
+@pytest.mark.parametrize("who", ["unmapped_user", "unmapped_group"])
+async def test_an_owner_without_a_number_here_is_not_taken_for_nobody(place, monkeypatch, name, who):
+    """In a user namespace, such as that of a container, all whom it does not know show as one number."""
+    (place / "f").touch()
+    os.symlink("f", place / "link")
+    monkeypatch.setattr(principals, who, lambda: os.geteuid() if "user" in who else os.getegid())
+    store = await opened(place)
+
+    strict, lenient = await read(store, name.encode()), await read(store, name.encode(), lenient=EXTRAS)
+
+    assert (OwnerNotKept, None) == (type(strict), lenient.owner)
+    assert "no number in this user namespace" in str(strict)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "unmapped"), [("0 0 4294967295\n", None), ("0 1000 1\n1 100000 65536\n", 65534), ("nonsense", None)]
+)
+def test_who_is_unmapped(tmp_path, monkeypatch, numbers, unmapped):
+    """Nobody in the namespace of the machine; else whoever has the number that the kernel keeps for them."""
+    files = {"/proc/self/uid_map": numbers, "/proc/sys/kernel/overflowuid": "65534\n"}
+    monkeypatch.setattr("builtins.open", lambda path, encoding: io.StringIO(files[path]))
+
+    assert unmapped == principals._unmapped("uid")
 
 
 async def test_extras_of_a_symlink_are_its_owner(place):

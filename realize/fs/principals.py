@@ -11,6 +11,7 @@ import os
 import pwd
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Final, Generic, TypeVar
 
 _Question = TypeVar("_Question")
@@ -81,6 +82,34 @@ user_number: Final = _Remembered(_user_number)
 
 group_number: Final = _Remembered(_group_number)
 """The number of the group of that name; None if there is none."""
+
+
+_ALL_NUMBERS: Final = (1 << 32) - 1
+
+
+def _unmapped(kind: str) -> int | None:
+    try:
+        with open(f"/proc/self/{kind}_map", encoding="ascii") as numbers:
+            mapped = sum(int(line.split()[2]) for line in numbers)
+        with open(f"/proc/sys/kernel/overflow{kind}", encoding="ascii") as number:
+            return None if mapped >= _ALL_NUMBERS else int(number.read())
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+@cache
+def unmapped_user() -> int | None:
+    """The number that stands for all users who have none in this user namespace (user_namespaces(7)); None if all do.
+
+    In a namespace in which it is also that of a user, the two cannot be told apart.
+    """
+    return _unmapped("uid")
+
+
+@cache
+def unmapped_group() -> int | None:
+    """The same for groups."""
+    return _unmapped("gid")
 
 
 def number_here(

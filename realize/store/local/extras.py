@@ -152,7 +152,7 @@ def _read(
     directory_fd = tree.directory(directory)
     status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        owner = _owner(status, numeric=numeric) if Preserve.OWNER in wanted else None
+        owner = _owner(status, path, lenient, numeric=numeric) if Preserve.OWNER in wanted else None
         return FoundExtras(Extras(owner, numeric=numeric), version_of(fresh_stat(name, directory_fd)))
     fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
     try:
@@ -183,7 +183,7 @@ def _extras(
 ) -> Extras:
     owner = acl = default_acl = found = None
     if Preserve.OWNER in wanted:
-        owner = _owner(status, numeric=numeric)
+        owner = _owner(status, path, lenient, numeric=numeric)
     if Preserve.ACL in wanted:
         with _kept(Preserve.ACL, path, lenient):
             acl = _acl(fd, acls.ACCESS, numeric=numeric)
@@ -197,11 +197,15 @@ def _extras(
     return Extras(owner, acl, default_acl, found, numeric)
 
 
-def _owner(status: os.stat_result, *, numeric: bool) -> Owner:
+def _owner(status: os.stat_result, path: bytes, lenient: frozenset[Preserve], *, numeric: bool) -> Owner | None:
     uid, gid = status.st_uid, status.st_gid
-    if numeric:
-        return Owner(uid, gid)
-    return Owner(uid, gid, principals.user_name(uid), principals.group_name(gid))
+    with _kept(Preserve.OWNER, path, lenient):
+        if uid == principals.unmapped_user() or gid == principals.unmapped_group():
+            raise ValueError("it is somebody who has no number in this user namespace")
+        if numeric:
+            return Owner(uid, gid)
+        return Owner(uid, gid, principals.user_name(uid), principals.group_name(gid))
+    return None
 
 
 def _acl(fd: int, name: str, *, numeric: bool) -> bytes:
