@@ -546,6 +546,21 @@ async def test_extended_attributes_are_replaced_but_not_those_of_programs(place)
     assert COLOUR == (await read(store)).xattrs
 
 
+async def test_attributes_that_the_file_system_ignores_are_not_kept(place, monkeypatch):
+    """Such as one in user space that takes them without an error, and has none afterwards."""
+    store = await opened(place)
+    monkeypatch.setattr(os, "setxattr", lambda *_: None)
+    acl = acls.portable(READ_BY_BIN, lambda _: b"", lambda _: b"")
+
+    outcomes = [
+        await put(store, with_extras(xattrs=COLOUR)),
+        await put(store, with_extras(acl=acl, numeric=True)),
+    ]
+
+    assert [XattrNotKept, AclNotKept] == [type(each) for each in outcomes]
+    assert all("the file system keeps no" in str(each) for each in outcomes)
+
+
 async def test_mode_and_time_may_stay_behind(place):
     """Each by itself: then a file has them like any new one."""
     store = await opened(place)

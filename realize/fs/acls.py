@@ -34,6 +34,9 @@ _TAGS: Final = (0x01, _USER_TAG, _OWNING_GROUP_TAG, _GROUP_TAG, _MASK_TAG, 0x20)
 """In the order that the kernel expects: owner, users, group, groups, mask, others."""
 _NO_ID: Final = 0xFFFFFFFF
 
+PLAIN_BYTES: Final = 4 + 3 * 8
+"""Length of a list, as Linux keeps it, that says no more than permission bits do; instead of it these are set."""
+
 NameOf = Callable[[int], bytes]
 NumberOf = Callable[[int, bytes], int]
 

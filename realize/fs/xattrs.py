@@ -121,6 +121,8 @@ def replace(fd: int, form: bytes) -> None:
     for name, value in wanted.items():
         if value_of(fd, name) != value:
             os.setxattr(fd, name, value)
+            if value_of(fd, name) != value:
+                raise OSError(errno.EOPNOTSUPP, "the file system keeps no extended attributes")
 
 
 def _parsed(form: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -472,7 +472,10 @@ def _is_of_others(uid: int | None, gid: int | None) -> bool:
 def _set_acl(fd: int, name: str, form: bytes, *, numeric: bool) -> None:
     """Set a list, or, if that is empty, remove the one that the file may have from its directory."""
     if form:
-        os.setxattr(fd, name, acls.kept(form, *_here(numeric=numeric)))
+        kept = acls.kept(form, *_here(numeric=numeric))
+        os.setxattr(fd, name, kept)
+        if len(kept) > acls.PLAIN_BYTES and xattrs.value_of(fd, name) is None:
+            raise OSError(errno.EOPNOTSUPP, "the file system keeps no access control lists")
         return
     try:
         os.removexattr(fd, name)
