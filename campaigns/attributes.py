@@ -5,7 +5,10 @@ A file may have left its source only if its copy has every attribute; in the end
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import errno
+import json
 import os
 import random
 import stat
@@ -64,6 +67,8 @@ class AttributeOracle(Oracle):
     """Names of one file, none of which had anything in its way, or failed by itself."""
     symlinks: dict[bytes, tuple[bytes, int, int]] = field(factory=dict)
     """Target, owner and group of each symlink."""
+    manifest: Path | None = None
+    """Has a line for everything that has left the source."""
     _gone_symlinks: list[bytes] = field(factory=list, init=False)
 
     def note_failures(self) -> None:
@@ -84,6 +89,13 @@ class AttributeOracle(Oracle):
         for path in gone:
             faults += self._bare(top, path)
         faults += self._lost_symlinks(top)
+        if self.manifest is not None:
+            recorded = _recorded(self.manifest)
+            faults += [
+                Fault("manifest", f"{shown(path)} is not at the source, and has no line")
+                for path in [*gone, *self._gone_symlinks]
+                if path not in recorded
+            ]
         return faults
 
     def _bare(self, top: bytes, path: bytes) -> list[Fault]:
@@ -130,6 +142,18 @@ class AttributeOracle(Oracle):
             if os.path.islink(os.path.join(here, path))
         ]
         return faults
+
+
+def _recorded(manifest: Path) -> set[bytes]:
+    """The paths of all that a manifest says is durable."""
+    paths = set()
+    for line in manifest.read_bytes().split(b"\n")[:-1] if manifest.exists() else ():
+        with contextlib.suppress(ValueError):  # what a kill has torn
+            record = json.loads(line)
+            exact = record.get("path_base64")
+            if record["event"] == "durable":
+                paths.add(record["path"].encode() if exact is None else base64.b64decode(exact))
+    return paths
 
 
 def _symlink(place: bytes) -> tuple[bytes, int, int] | None:

@@ -57,9 +57,9 @@ def attributes(folder: Path, report: Report) -> None:
     direction = rng.choice([*_DIRECTIONS, "between"])
     planter.wave()
     planter.obstacles()
-    stage = Stage(
-        folder, report, oracle, direction, options=(*_ALL_OF_IT, *_pace(rng, direction)), further=_ACCEPTS_ALL
-    )
+    oracle.manifest = folder / "manifest"
+    options = (*_ALL_OF_IT, "--manifest", str(oracle.manifest), *_pace(rng, direction))
+    stage = Stage(folder, report, oracle, direction, options=options, further=_ACCEPTS_ALL)
     report.title = direction
     try:
         for _ in range(EVENTS):

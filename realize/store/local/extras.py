@@ -95,8 +95,14 @@ def _kept(kind: Preserve, path: bytes, lenient: frozenset[Preserve], fd: int | N
         if isinstance(error, OSError) and (error.errno not in _CANNOT or _is_full(error, fd)):
             raise
         if kind not in lenient:
-            why = reason(error) if isinstance(error, OSError) else str(error)
-            raise not_kept(kind, path, why) from error
+            raise not_kept(kind, path, _why(error)) from error
+
+
+def _why(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    # The system's own words are about the device.
+    return "the file system keeps less with a file" if error.errno == errno.ENOSPC else reason(error)
 
 
 def _is_full(error: OSError, fd: int | None) -> bool:
