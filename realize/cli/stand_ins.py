@@ -25,6 +25,8 @@ from inspect import signature
 from types import CoroutineType, GeneratorType, ModuleType
 from typing import Any, Final
 
+from realize.cli.late_patterns import compile_when_used
+
 EXAMINED: Final = ("26.10.0",)
 """Versions of Twisted whose `twisted.internet.defer` was examined."""
 
@@ -55,6 +57,7 @@ def stand_in() -> None:
     for name in LATER:
         if name not in sys.modules:
             sys.modules[name] = _Later(name)
+    compile_when_used()
 
     from twisted import __version__
 
