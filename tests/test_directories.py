@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
-from realize.errors import ConnectionFailed, SourceChanged, StorageError
+from realize.errors import ConnectionFailed, Interrupted, SourceChanged, StorageError
 from realize.mover import directories as module
 from realize.mover.directories import Directories
 from realize.mover.events import Failed
@@ -122,7 +122,7 @@ class Trial:
         )
         self.run = run
         self.result = []
-        run.start().addBoth(self.result.append)
+        self.ending = run.start().addBoth(self.result.append)
         self.clock.pump([0.05] * 200)
 
     def error(self):
@@ -237,6 +237,53 @@ def test_pages_make_their_directories_side_by_side():
     assert {b"a/f", b"a/g"} == {path for files in first for path in files}
     assert trial.error() is None
     assert {b"a/f", b"a/g", b"b/f", b"b/g"} == set(destination.files)
+
+
+def test_small_files_are_read_while_their_directories_are_made():
+    """Over a long link that takes a round trip; nothing is put there before it is over."""
+    source, destination = source_of({b"a": 0o700}, [b"a/f"]), MemoryStore()
+    _, waiting = held_back(destination, "make_directories")
+    read, put = asked(source, "read_small"), asked(destination, "put_small")
+
+    trial = Trial(source, destination)
+    before = list(read), [files for files in put if files]
+    waiting[0].callback(None)
+    trial.clock.pump([0.05] * 200)
+
+    assert ([[b"a/f"]], []) == before
+    assert trial.error() is None
+    assert [b"a/f"] == [each.path for files in put for each in files]
+
+
+def test_small_files_stay_if_the_destination_is_lost_while_their_directories_are_made():
+    """They were read in vain, and the run ends with that error."""
+    source, destination = source_of({b"a": 0o700}, [b"a/f"]), MemoryStore()
+    _, waiting = held_back(destination, "make_directories")
+    put = asked(destination, "put_small")
+
+    trial = Trial(source, destination)
+    waiting[0].errback(ConnectionFailed("lost"))
+    trial.clock.pump([0.05] * 200)
+
+    assert isinstance(trial.error(), ConnectionFailed)
+    assert [] == [files for files in put if files]
+    assert {b"a/f"} == set(source.files)
+
+
+def test_a_run_may_be_cancelled_while_directories_are_made():
+    """Nothing is put there any more, and nothing is left that waits."""
+    source, destination = source_of({b"a": 0o700}, [b"a/f"]), MemoryStore()
+    held_back(destination, "make_directories")
+    put = asked(destination, "put_small")
+
+    trial = Trial(source, destination)
+    trial.ending.cancel()
+    trial.clock.pump([0.05] * 200)
+
+    assert isinstance(trial.error(), Interrupted)
+    assert [] == [files for files in put if files]
+    assert {b"a/f"} == set(source.files)
+    assert [] == trial.clock.getDelayedCalls()
 
 
 def test_a_directory_is_made_after_the_one_that_it_is_in():

@@ -35,6 +35,7 @@ from realize.mover.events import (
     Pruned,
     Unknown,
 )
+from realize.mover.gate import Gate
 from realize.mover.jobs import Jobs, Slots
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
@@ -478,13 +479,19 @@ class Move:
                 self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
             else:
                 candidates.append(Candidate(entry, existing))
-        await self._make_directories(candidates, here)
-        in_groups = grouped if self.work.options.order is None else grouped_in_order
-        for moving in in_groups(candidates, self._batch_bytes):
-            if isinstance(moving, Candidate):
-                await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
-            else:
-                await self._start(self._batches, self._move_batch, moving)
+        # Over a long link the first batches are read while the destination makes their directories.
+        directories = Gate(Deferred.fromCoroutine(self._make_directories(candidates, here)))
+        try:
+            in_groups = grouped if self.work.options.order is None else grouped_in_order
+            for moving in in_groups(candidates, self._batch_bytes):
+                if isinstance(moving, Candidate):
+                    await directories.passed()
+                    await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
+                else:
+                    await self._start(self._batches, self._move_batch, moving, self.work, directories)
+            await directories.passed()
+        finally:
+            directories.abandon()
 
     async def _plan_links(self, links: Sequence[Entry], here: Mapping[bytes, Attributes]) -> None:
         """Start moving the symlinks of a page."""
@@ -624,9 +631,8 @@ class Move:
             return selection.accepts_age(entry.mtime_ns, now_ns)
         return False
 
-    async def _move_batch(self, batch: Sequence[Candidate], deferring: Work | None = None) -> None:
-        """Move the files of a batch; ``deferring`` is used instead of the run's own `Work`, if given."""
-        work = self.work if deferring is None else deferring
+    async def _move_batch(self, batch: Sequence[Candidate], work: Work, directories: Gate | None = None) -> None:
+        """Move the files of a batch, once ``directories`` is open, if given; ``work`` may be a variant of our own."""
         scarcity = work.scarcity
         tried: list[Candidate] = []
         for candidate in batch:
@@ -640,9 +646,11 @@ class Move:
         if not tried:
             return
         if work.allowance is None:
-            await move_small(work, tried, partial(self._batch_file_ended, work))
-        else:
-            await self._move_as_allowed(work, work.allowance, tried)
+            await move_small(work, tried, partial(self._batch_file_ended, work), directories)
+            return
+        if directories is not None:
+            await directories.passed()
+        await self._move_as_allowed(work, work.allowance, tried)
 
     async def _move_as_allowed(self, work: Work, allowance: Allowance, batch: Sequence[Candidate]) -> None:
         """Move the first files of a batch, as many as may be sent; of one that is too large alone, its beginning."""

@@ -18,6 +18,7 @@ from realize.by_value import ByValue
 from realize.errors import Conflict, RealizeError, Unanswered
 from realize.mover.batch import BatchOutcome, MovingBatch
 from realize.mover.events import End, Finished, How, UnderWay
+from realize.mover.gate import Gate
 from realize.mover.interfaces import Arrived
 from realize.mover.plan import Action, resolve
 from realize.mover.removal import how_arrived, refuse_same_file
@@ -115,9 +116,12 @@ def _fits(most: int, candidate: Candidate) -> bool:
     return candidate.entry.size <= most
 
 
-async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeReport) -> None:
+async def move_small(
+    work: Work, batch: Sequence[Candidate], report: OutcomeReport, directories: Gate | None = None
+) -> None:
     """Move the files of a batch; at the end, ``report`` is called with the outcome of each file, in order.
 
+    They are put at the destination once ``directories`` is open, if given, and read before.
     Raises `StoreFailed` if a store refuses a whole call.
     Then, or if cancelled, ``report`` is called only for the files whose outcome is known.
     """
@@ -129,6 +133,8 @@ async def move_small(work: Work, batch: Sequence[Candidate], report: OutcomeRepo
             conflicting = await moving.settle(conflicting)
             if work.options.policy is OnConflict.RENAME:
                 conflicting = await moving.find_beside(conflicting)
+            if directories is not None:
+                await directories.passed()
             under_way = len(batch) - len(moving.outcomes)
             work.emit(UnderWay(under_way))
             await moving.put(absent, OnConflict.SKIP if work.options.policy is OnConflict.SKIP else OnConflict.FAIL)
