@@ -82,7 +82,7 @@ def test_what_hangs_after_a_signal_is_ended_by_force(where: str) -> None:
     main = f"""
 import threading, time
 import realize.cli.runner as runner
-runner.KILL_AFTER_S = 0.5
+runner.SIGNAL_KILL_AFTER_S = 0.5
 
 async def main(reactor):
     threading.Timer(0.1, kill(signal.SIGTERM)).start()

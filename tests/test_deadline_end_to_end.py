@@ -350,7 +350,7 @@ def test_a_disk_that_hangs_does_not_keep_an_interrupted_pull(site, tmp_path, cal
         wait_for(lambda: target.exists() and any(target.iterdir()))
         time.sleep(1)
         process.send_signal(signal.SIGTERM)
-        assert 20 == process.wait(15)
+        assert 20 == process.wait(25)
     finally:
         process.kill()
         process.wait()

@@ -18,7 +18,6 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from realize.cli.deadline import KILL_AFTER_S
 from realize.cli.logs import command_log, flush
 from realize.cli.options import LogOptions
 from realize.cli.stand_ins import load_all
@@ -33,6 +32,9 @@ T = TypeVar("T")
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals that ask for an orderly end; SIGHUP is left alone if it is ignored, as under nohup(1)."""
+
+SIGNAL_KILL_AFTER_S: Final = 10.0
+"""Delay after a signal until the process is killed if it has not ended; in order it takes up to five seconds."""
 
 LOG_FLUSH_TIMEOUT_S: Final = 0.2
 """How long a process that ends at once waits for its log to be written."""
@@ -53,7 +55,7 @@ def run(
 
     ``log`` says where to log meanwhile.
     The first signal of `ENDING` cancels what the coroutine awaits; the second ends the process at once, and so does
-    the first if the reactor has not ended `KILL_AFTER_S` after it, because something hangs.
+    the first if the reactor has not ended `SIGNAL_KILL_AFTER_S` after it, because something hangs.
     A CancelledError that leaves the coroutine is raised as `Interrupted`.
     ``after`` is called when the reactor has ended, with a function that returns or raises what ``main`` did; its own
     result is the final one, and a first signal does not interrupt it.
@@ -106,7 +108,7 @@ def _result(outcome: list[T | Failure]) -> T:
 class _EndingSignals:
     """While entered, the first signal of `ENDING` calls ``first``; the next calls ``at_once`` and ends the process.
 
-    Without a next one that happens `KILL_AFTER_S` later, unless all went `in_order` by then.
+    Without a next one that happens `SIGNAL_KILL_AFTER_S` later, unless all went `in_order` by then.
     """
 
     def __init__(self, first: Callable[[], object], at_once: Callable[[int], object]) -> None:
@@ -139,7 +141,7 @@ class _EndingSignals:
         threading.Thread(target=self._watch, name="end after a signal", daemon=True).start()
 
     def _watch(self) -> None:
-        if not self._ended.wait(KILL_AFTER_S):
+        if not self._ended.wait(SIGNAL_KILL_AFTER_S):
             self._end_now()
 
     def _end_now(self) -> NoReturn:
