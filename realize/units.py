@@ -11,13 +11,15 @@ control characters, no line breaks and nothing else that is invisible, so that n
 from __future__ import annotations
 
 import re
-from fractions import Fraction
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from realize.by_value import ByValue
 from realize.errors import UsageError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 MAX_SIZE_BYTES: Final = 1 << 62
 """The largest size that is accepted: far above any disk, and well within 64 bits."""
@@ -34,7 +36,7 @@ class Reserve(ByValue):
     """Space to keep free on a file system: a number of bytes, or a fraction of its size."""
 
     size: int = 0
-    part: Fraction = Fraction()
+    part: Fraction | int = 0
 
     def of(self, total: int) -> int:
         """The reserve in bytes on a file system of ``total`` bytes."""
@@ -57,13 +59,9 @@ _DURATION: Final = (
     rf"(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m>{_NUMBER})m(?!s))?"
     rf"(?:(?P<s>{_NUMBER})s)?(?:(?P<ms>{_NUMBER})ms)?"
 )
-_SECONDS: Final = {
-    "d": Fraction(86_400),
-    "h": Fraction(3_600),
-    "m": Fraction(60),
-    "s": Fraction(1),
-    "ms": Fraction(1, 1_000),
-}
+_DECIMALS: Final = 20
+_ONE: Final = 10**_DECIMALS
+_MILLISECONDS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _SHORT_ESCAPES: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _QUOTED_CHARS: Final = 80
@@ -101,7 +99,10 @@ def parse_reserve(text: str) -> Reserve:
     """A size as for `parse_size`, or a percentage of a file system, ``5%``.  Raises `UsageError`."""
     stripped = text.strip()
     if (number := stripped.removesuffix("%").rstrip()) != stripped and re.fullmatch(_NUMBER, number):
-        if (part := Fraction(number) / 100) < 1:
+        # Loaded only where it is wanted: it is a hundredth of a short run.
+        from fractions import Fraction
+
+        if (part := Fraction(_units(number), 100 * _ONE)) < 1:
             return Reserve(part=part)
         raise UsageError(f"{quoted(text)} is too much: less than 100% is allowed")
     size = _bytes(text, rate=False)
@@ -118,19 +119,17 @@ def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
     Raises `UsageError` for anything else.
     """
     stripped = text.strip()
-    seconds: Fraction | None = None
+    length: int | None = None
     if re.fullmatch(_NUMBER, stripped):
-        seconds = Fraction(stripped)
+        length = _units(stripped) * 1_000
     elif stripped and (match := re.fullmatch(_DURATION, stripped)):
-        seconds = sum(
-            (Fraction(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number), Fraction()
-        )
-    if seconds is None or (not seconds and not zero_allowed):
+        length = sum(_units(number) * _MILLISECONDS[unit] for unit, number in match.groupdict().items() if number)
+    if length is None or (not length and not zero_allowed):
         above = "" if zero_allowed else " above zero"
         raise UsageError(f"{quoted(text)} is not a duration: write a time{above}, such as 90s, 5m, 1h30m, 2d or 100ms")
-    if seconds > MAX_DURATION_S:
+    if length > MAX_DURATION_S * 1_000 * _ONE:
         raise UsageError(f"{quoted(text)} is too long a duration: at most {format_duration(MAX_DURATION_S)} is allowed")
-    return float(seconds)
+    return length / (1_000 * _ONE)
 
 
 def format_size(size: int) -> str:
@@ -207,7 +206,7 @@ def _refuse_bits(text: str) -> None:
         return
     prefix = match["prefix"].lower()
     base = 1_024 if match["binary"] else 1_000
-    rate = int(Fraction(match["number"]) * base ** (1 + "kmgt".index(prefix) if prefix else 0) / 8)
+    rate = _units(match["number"]) * base ** (1 + "kmgt".index(prefix) if prefix else 0) // (8 * _ONE)
     written = f"{rate // 1_000}kB" if rate and not rate % 1_000 else str(rate)
     raise UsageError(f"{quoted(text)} is a rate in bits, and Realize counts bytes: write {written} for the same rate")
 
@@ -218,13 +217,19 @@ def _bytes(text: str, *, rate: bool) -> int | None:
         return None
     base = 1_000 if (match["suffix"] or "").lower() == "b" else 1_024
     power = 1 + "kmgt".index(match["prefix"].lower()) if match["prefix"] else 0
-    amount = int(Fraction(match["number"]) * base**power)
+    amount: int = _units(match["number"]) * base**power // _ONE
     most = MAX_RATE_BPS if rate else MAX_SIZE_BYTES
     if amount > most:
         raise UsageError(
             f"{quoted(text)} is too much: at most {format_rate(most) if rate else format_size(most)} is allowed"
         )
     return amount
+
+
+def _units(number: str) -> int:
+    """The number as it is written, without rounding, in parts of which `_ONE` are one."""
+    whole, _, decimals = number.partition(".")
+    return int((whole or "0") + decimals.ljust(_DECIMALS, "0"))
 
 
 def _escaped(character: str) -> str:

@@ -132,7 +132,8 @@ report = open({report!r}, "w")
 def test_nothing_is_loaded_late(tmp_path):
     """An upgrade of the packages breaks no process that runs: neither the end of a long run nor what a daemon does.
 
-    There is a file that replaces another one, one that is cut off and comes back, a manifest, metrics, and a fault.
+    There is a file that replaces another one, one that is cut off and comes back, one with two names, a manifest,
+    metrics, and a fault.
     """
     daemon, command = tmp_path / "of daemon", tmp_path / "of command"
     twistd = LATE.format(times=1, report=str(daemon)) + "from twisted.scripts.twistd import run; run()"
@@ -140,13 +141,14 @@ def test_nothing_is_loaded_late(tmp_path):
     site.program = [sys.executable, "-c", twistd]
     source = tmp_path / "source"
     plant(source, 1, small=20, large=2)
+    (source / "second name").hardlink_to(source / "large 1")
     (site.inbox / "large 0").write_bytes((source / "large 0").read_bytes()[1000:])
     expected = digests(source)
     site.start()
     proxy = Proxy(site.port)
     direct, site.port = site.port, proxy.port
     site.write_command_config()
-    options = ["-v", "--on-conflict=replace", "--throttle=2M"]
+    options = ["-v", "--on-conflict=replace", "--throttle=2M", "--preserve=mode,times,hardlinks"]
     options += [f"--manifest={tmp_path / 'manifest'}", f"--metrics-textfile={tmp_path / 'prom'}"]
     code = LATE.format(times=3, report=str(command)) + (
         f"sys.argv = {['realize', *options, str(source), 'hostb::inbox']!r}\nfrom realize.cli.start import main; main()"

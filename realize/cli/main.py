@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import math
 import os
@@ -131,9 +130,6 @@ def _wait_for_threads(most_s: float) -> None:
 
 def run() -> int:
     """Run the command line of this process, and return the exit code."""
-    # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
-    # `realize.cli.runner` switches it on again when everything is there.
-    gc.disable()
     hold_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -5,6 +5,7 @@ Nothing else is imported until it is known who asks.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Final
@@ -22,6 +23,9 @@ def main() -> None:
             # The scripts show nothing of stderr; who has exported the variable must not believe that files were moved.
             sys.exit(f"realize: error: {ASKED} is set, which only scripts for completion do: unset it")
     else:
+        # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
+        # `realize.cli.runner` switches it on again when everything is there.
+        gc.disable()
         from realize.cli.main import main as run_command
 
         run_command()

@@ -46,7 +46,14 @@ LOADED_AHEAD: Final = (
 )
 """What a large file needs, a symlink, the end of a run that prunes, and a connection, which may not be made at once."""
 
-KEEPING_AHEAD: Final = ("realize.mover.keeping", "realize.store.local.extras")
+KEEPING_AHEAD: Final = (
+    "realize.mover.grouped",
+    "realize.mover.hard_links",
+    "realize.mover.keeping",
+    "realize.runs.arranging",
+    "realize.store.local.extras",
+    "realize.store.local.linking",
+)
 """What is needed besides by a run that carries over more than modes and times, or less."""
 
 
