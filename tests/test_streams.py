@@ -457,6 +457,23 @@ def test_a_failed_stream_fails_its_reader_and_drops_the_rest():
     assert 1 == len(link.granted)
 
 
+def test_a_reader_that_could_not_be_told_goes_on_waiting(monkeypatch):
+    """For want of memory the connection ends then, and the reader learns that; it holds a partial open till then."""
+    stream, _link = inbound()
+    waiting = stream.read()
+
+    def hand(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(InboundStream, "_hand", hand)
+    stream.receive(b"content")
+    with pytest.raises(MemoryError):
+        stream.delivered()
+    stream.fail(ConnectionFailed("gone"))
+
+    assert [(False, ConnectionFailed)] == [(went_well, type(error)) for went_well, error in outcome(waiting)]
+
+
 def test_what_has_arrived_is_read_before_the_end():
     """Nothing more is promised or taken meanwhile, and no memory is claimed but for what is still here."""
     memory = Memory(1 << 30, 1 << 30)

@@ -547,28 +547,32 @@ class InboundStream:
         self._waiting = None
 
     def _serve(self) -> None:
-        if self._waiting is not None and (self._held or self.arrived >= self.limit):
+        if self._waiting is None or self._expanding is not None:
+            return
+        if self._held or self.arrived >= self.limit:
             taken = self._take()
             self._grant()
-            # Last: if the above fails, the connection ends, and the reader must still be waiting to be told.
-            waiting, self._waiting = self._waiting, None
             # Without threads, it was told already that something could not be expanded.
-            if waiting is not None:
-                self._hand(taken, waiting)
+            if self._waiting is not None:
+                self._hand(taken, self._waiting)
 
     def _hand(self, taken: Deferred[Any], reader: Deferred[list[Piece]]) -> Deferred[list[Piece]]:
-        """Tell the reader what was taken, or why it cannot be read; one that is cancelled leaves it to the next."""
+        """Tell the reader what was taken, or why it cannot be read; one that is cancelled leaves it to the next.
+
+        Until then it goes on waiting: whatever fails in between ends the connection, and that tells it.
+        """
 
         def tell(found: list[Piece] | Exception) -> Any:
             if reader.called:
                 return found
-            self._expanding = None
+            self._expanding = self._waiting = None
             reader.callback(found) if isinstance(found, list) else reader.errback(found)
             return None
 
         def lost(failure: Failure) -> None:
             """Tell the reader that it could not be told: else it would wait for ever."""
             if not reader.called:
+                self._waiting = None
                 reader.errback(failure)
 
         taken.addCallback(tell).addErrback(lost)
