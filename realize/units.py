@@ -60,7 +60,7 @@ _DURATION: Final = (
     rf"(?:(?P<s>{_NUMBER})s)?(?:(?P<ms>{_NUMBER})ms)?"
 )
 _DECIMALS: Final = 20
-_ONE: Final = 10**_DECIMALS
+_PARTS_OF_ONE: Final = 10**_DECIMALS
 _MILLISECONDS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _SHORT_ESCAPES: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -102,7 +102,7 @@ def parse_reserve(text: str) -> Reserve:
         # Loaded only where it is wanted: it is a hundredth of a short run.
         from fractions import Fraction
 
-        if (part := Fraction(_units(number), 100 * _ONE)) < 1:
+        if (part := Fraction(_parts(number), 100 * _PARTS_OF_ONE)) < 1:
             return Reserve(part=part)
         raise UsageError(f"{quoted(text)} is too much: less than 100% is allowed")
     size = _bytes(text, rate=False)
@@ -121,15 +121,15 @@ def parse_duration(text: str, *, zero_allowed: bool = False) -> float:
     stripped = text.strip()
     length: int | None = None
     if re.fullmatch(_NUMBER, stripped):
-        length = _units(stripped) * 1_000
+        length = _parts(stripped) * 1_000
     elif stripped and (match := re.fullmatch(_DURATION, stripped)):
-        length = sum(_units(number) * _MILLISECONDS[unit] for unit, number in match.groupdict().items() if number)
+        length = sum(_parts(number) * _MILLISECONDS[unit] for unit, number in match.groupdict().items() if number)
     if length is None or (not length and not zero_allowed):
         above = "" if zero_allowed else " above zero"
         raise UsageError(f"{quoted(text)} is not a duration: write a time{above}, such as 90s, 5m, 1h30m, 2d or 100ms")
-    if length > MAX_DURATION_S * 1_000 * _ONE:
+    if length > MAX_DURATION_S * 1_000 * _PARTS_OF_ONE:
         raise UsageError(f"{quoted(text)} is too long a duration: at most {format_duration(MAX_DURATION_S)} is allowed")
-    return length / (1_000 * _ONE)
+    return length / (1_000 * _PARTS_OF_ONE)
 
 
 def format_size(size: int) -> str:
@@ -206,7 +206,7 @@ def _refuse_bits(text: str) -> None:
         return
     prefix = match["prefix"].lower()
     base = 1_024 if match["binary"] else 1_000
-    rate = _units(match["number"]) * base ** (1 + "kmgt".index(prefix) if prefix else 0) // (8 * _ONE)
+    rate = _parts(match["number"]) * base ** (1 + "kmgt".index(prefix) if prefix else 0) // (8 * _PARTS_OF_ONE)
     written = f"{rate // 1_000}kB" if rate and not rate % 1_000 else str(rate)
     raise UsageError(f"{quoted(text)} is a rate in bits, and Realize counts bytes: write {written} for the same rate")
 
@@ -217,7 +217,7 @@ def _bytes(text: str, *, rate: bool) -> int | None:
         return None
     base = 1_000 if (match["suffix"] or "").lower() == "b" else 1_024
     power = 1 + "kmgt".index(match["prefix"].lower()) if match["prefix"] else 0
-    amount: int = _units(match["number"]) * base**power // _ONE
+    amount: int = _parts(match["number"]) * base**power // _PARTS_OF_ONE
     most = MAX_RATE_BPS if rate else MAX_SIZE_BYTES
     if amount > most:
         raise UsageError(
@@ -226,8 +226,8 @@ def _bytes(text: str, *, rate: bool) -> int | None:
     return amount
 
 
-def _units(number: str) -> int:
-    """The number as it is written, without rounding, in parts of which `_ONE` are one."""
+def _parts(number: str) -> int:
+    """The number as it is written, without rounding, in parts, of which `_PARTS_OF_ONE` are one."""
     whole, _, decimals = number.partition(".")
     return int((whole or "0") + decimals.ljust(_DECIMALS, "0"))
 

@@ -510,6 +510,7 @@ def test_a_daemon_under_twistd_has_a_socket_unless_it_is_not_to(tmp_path, runtim
     site = Site(tmp_path)
     site.start()
     path = f"{runtime}/control.sock"
+    wait_for(lambda: os.path.exists(path))  # it listens on its ports first
     there = [stat.S_ISSOCK(os.stat(path).st_mode)]
     site.stop()
     there.append(os.path.exists(path))

@@ -505,7 +505,7 @@ def journal_stream(file):
 
 
 def wait_for_line(log, process, beginning, event):
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not any(line.startswith(beginning) and event in line for line in log.read_text().splitlines()):
         assert process.poll() is None
         assert time.monotonic() < until, log.read_text()

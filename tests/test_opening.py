@@ -15,7 +15,9 @@ from realize.concurrency.semaphore import FairSemaphore
 from realize.errors import Busy, StorageError
 from realize.fs.descriptors import release
 from realize.store.local import partial_marks as marks
+from realize.store.local import reader as reading
 from realize.store.local import store as local
+from realize.store.local import writer as writing
 from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
 from realize.store.local.versions import representable, settled_in
@@ -44,7 +46,7 @@ async def test_what_cannot_be_handed_out_is_closed(root, behind, monkeypatch, ki
         return store.open_reader(b"f") if kind == "LocalReader" else store.open_writer(b"f", 3, REPLACE)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, kind, no_memory)
+        patch.setattr(reading if kind == "LocalReader" else writing, kind, no_memory)
         with pytest.raises(MemoryError):
             await opening()
 
@@ -62,7 +64,7 @@ async def test_what_nobody_waits_for_and_cannot_be_kept_is_sent_again(root, monk
     pending = []
 
     def later(job, *arguments):
-        if job is local.PartialFile:
+        if job is writing.PartialFile:
             pending.append(lambda: at_once(job, *arguments).chainDeferred(answer))
             answer = Deferred()
             return answer
@@ -128,7 +130,7 @@ async def test_whatever_cannot_be_kept_all_that_is_written_is_closed(root, monke
         partial.promise.release()
         return left.pop()
 
-    monkeypatch.setattr(local, "LocalWriter", make)
+    monkeypatch.setattr(writing, "LocalWriter", make)
     store = await opened(root)
     for name in (b"1", b"2", b"3"):
         await store.open_writer(name, 3, REPLACE)

@@ -8,6 +8,7 @@ import pytest
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, StorageError, Unanswered
 from realize.store.client import small_files as remote_small
 from realize.store.client import store as remote
+from realize.store.client import streams as remote_streams
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.client.store import MAX_PACKS_IN_FLIGHT, RemoteStore
 from realize.values import (
@@ -364,7 +365,7 @@ def test_as_much_as_a_batch_holds_is_sent_together(asking):
 )
 def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, offsets, result):
     """As many blocks at a time as a command holds, and none behind that."""
-    monkeypatch.setattr(remote, "BLOCKS_PER_COMMAND", 2)
+    monkeypatch.setattr(remote_streams, "BLOCKS_PER_COMMAND", 2)
     matched = asking.ask(asking.store.match_final(b"f", 9 + 4 * BLOCK_BYTES + 7, 9, [DIGEST] * 5))
     for answer in answers:
         asking.answer(matched=answer)
@@ -379,7 +380,7 @@ def test_a_final_is_matched_to_where_it_differs(asking, monkeypatch, answers, of
 )
 def test_a_peer_does_not_match_more_than_it_was_asked(asking, monkeypatch, size, answers):
     """Neither more than the file has, nor more than the blocks are."""
-    monkeypatch.setattr(remote, "BLOCKS_PER_COMMAND", 2)
+    monkeypatch.setattr(remote_streams, "BLOCKS_PER_COMMAND", 2)
     matched = asking.ask(asking.store.match_final(b"f", size, 9, [DIGEST] * 4))
     for answer in answers:
         asking.answer(matched=answer)

@@ -711,7 +711,6 @@ def test_an_open_that_was_cancelled_leaves_nothing(served):
 def test_a_partial_is_matched_over_several_commands(served, monkeypatch):
     """More blocks than one command carries are compared piece by piece."""
     monkeypatch.setattr("realize.store.client.streams.BLOCKS_PER_COMMAND", 1)
-    monkeypatch.setattr("realize.store.client.store.BLOCKS_PER_COMMAND", 1)
     served.memory.plant_partial(b"f", LARGE_CONTENT[:-3])
     served.memory.plant(b"g", LARGE_CONTENT)
     store = served.opened()

@@ -209,7 +209,7 @@ _PRESENT: Final = 4
 _RECENT: Final = 8
 _ONE_TIME: Final = struct.Struct(">q")
 _STORED: Final = struct.Struct(">Bq")
-_CREATED: Final = struct.Struct(f">BBqH{_USUAL_TOKEN_BYTES}s")
+_CREATED_ROW: Final = struct.Struct(f">BBqH{_USUAL_TOKEN_BYTES}s")
 """A file that was created, among results: no error (0), how, its change time, and its token behind its length."""
 _KEPT_BACKUP: Final = 5
 """Stands for `Committed.REPLACED` where the path of the backup follows."""
@@ -726,7 +726,7 @@ class Outcomes(Results):
 
     def pack(self, items: Iterable[Any]) -> bytes:
         """Return the value; the texts of errors are shortened if not all of them fit."""
-        listed, row, how = list(items), _CREATED.pack, Committed.CREATED
+        listed, row, how = list(items), _CREATED_ROW.pack, Committed.CREATED
         created = how.value
         rows = [
             row(0, created, each.ctime_ns, _USUAL_TOKEN_BYTES, each.identity)
@@ -740,8 +740,8 @@ class Outcomes(Results):
 
     def unpack(self, data: bytes) -> list[Any]:
         """Return the items."""
-        if len(data) % _CREATED.size == 0 and len(data) <= self.most * _CREATED.size:
-            rows = list(_CREATED.iter_unpack(data))
+        if len(data) % _CREATED_ROW.size == 0 and len(data) <= self.most * _CREATED_ROW.size:
+            rows = list(_CREATED_ROW.iter_unpack(data))
             how = Committed.CREATED
             # Read one after the other, the items would be just these.
             if {(error, value, length) for error, value, _, length, _ in rows} == {(0, how.value, _USUAL_TOKEN_BYTES)}:

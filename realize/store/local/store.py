@@ -690,7 +690,7 @@ class LocalStore:
 
 def _parts(items: Sequence[_Named]) -> Iterator[Sequence[_Named]]:
     """Yield parts of about `MAX_SHORT_JOB_COMPONENTS` components of names, so that others get turns in between."""
-    if b"/".join([each.path for each in items]).count(b"/") < MAX_SHORT_JOB_COMPONENTS:
+    if len(items) + b"".join([each.path for each in items]).count(b"/") <= MAX_SHORT_JOB_COMPONENTS:
         if items:
             yield items
         return
