@@ -7,14 +7,17 @@ the daemon's ``inbox``; it says ``connected`` and ``moved`` when that is done, a
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.stdio import StandardIO
 from twisted.protocols.basic import LineReceiver
 
@@ -72,7 +75,7 @@ class Peers(LineReceiver):
 
     def connectionLost(self, _: object = None) -> None:
         """Leave without a word."""
-        if self._reactor.running:
+        with suppress(ReactorNotRunning):
             self._reactor.stop()
 
     def _say(self, word: str) -> None:
@@ -109,6 +112,8 @@ def main(keys: str, pin: str, port: str, first: str, last: str) -> None:
     peers = Peers(running, int(port), parse_public_key(pin), identities)
     running.callWhenRunning(StandardIO, peers, reactor=running)
     running.run()
+    # At once: threads of a move that was cut off would be waited for without end.
+    os._exit(0)
 
 
 if __name__ == "__main__":
