@@ -290,6 +290,13 @@ def test_the_dashboard_is_whole():
     )
 
 
+def test_the_dashboard_takes_no_reserve_for_free():
+    """Neither now nor in a day: peers are refused before they touch it, which the alerts say as well."""
+    shares = [query for query in QUERIES if "free_bytes" in query and "size_bytes" in query]
+
+    assert 2 == len(shares) == sum("- realize_directory_reserve_bytes" in query for query in shares)
+
+
 def test_prometheus_sees_what_happens(world):
     """Against the real thing: every query has data, every rule is evaluated, alerts fire, values are right.
 
