@@ -57,6 +57,14 @@ def test_a_file_that_stops_is_not_in_flight_any_more() -> None:
     assert (0, {}) == (failed.done, failed.in_flight)
 
 
+def test_a_directory_that_failed_is_none_of_the_files_that_are_done() -> None:
+    """It was not counted as found, so the files that are done would be more than were found."""
+    error = Busy("d: busy")
+
+    assert 0 == board_of(Found(1, 100), Failed(b"d", End.SOURCE, error, found=False)).done_files
+    assert 1 == board_of(Found(1, 100), Failed(b"a", End.SOURCE, error)).done_files
+
+
 def test_a_small_file_counts_while_it_travels_and_once_when_it_has_arrived() -> None:
     """A batch may take a minute; what was said of its files by then is a part of what they come to."""
     under_way = board_of(Found(2, 150), Progressed(b"a", 40))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from realize.cli.display.summary import closing_line, deadline_line
-from realize.errors import ConnectionFailed, DeadlineReached, NoSpace
+from realize.errors import ConnectionFailed, DeadlineReached, NoSpace, StorageError
 from realize.mover.events import (
     End,
     Event,
@@ -222,6 +222,17 @@ def test_what_failed_before_a_connection_was_lost_has_failed_until_it_is_known_b
     tally(SourceStarted("two", "there"))
     tally(failures[0])
     assert 2 == tally.failed
+
+
+def test_a_directory_that_failed_is_no_file_that_was_found() -> None:
+    """It hides none that is not begun, neither at once nor when the source is listed again, and counts once."""
+    failed = Failed(b"d", End.SOURCE, StorageError("d: cannot be listed"), found=False)
+    tally = tally_of(SourceStarted("one", "there"), Found(3, 3000), failed)
+    before = (tally.failed, tally.found_files, tally.not_started)
+    for event in (Retrying(ConnectionFailed("lost"), 0.5), SourceStarted("one", "there"), Found(3, 3000), failed):
+        tally(event)
+
+    assert (1, 3, 3) == before == (tally.failed, tally.found_files, tally.not_started)
 
 
 def test_a_run_that_ends_by_force_does_not_know_what_becomes_of_what_is_under_way() -> None:

@@ -281,7 +281,7 @@ def test_a_directory_of_which_something_cannot_be_kept_has_failed(best_effort):
     destination.set_directories = set_directories
     trial = run(source, destination, prune_age_ns=0, best_effort=best_effort)
 
-    assert [b"d"] * (not best_effort) == [each.path for each in trial.of(Failed)]
+    assert [(b"d", False)] * (not best_effort) == [(each.path, each.found) for each in trial.of(Failed)]
     assert best_effort == (b"d" not in source.directories)
     assert best_effort == bool(trial.of(NotPreserved))
 

@@ -1632,8 +1632,8 @@ def test_of_several_sources_one_that_is_missing_is_a_failure_and_the_others_are_
 
     assert trial.finish() is None
     why = "no such file or directory" if missing == "absent" else "Permission denied"
-    assert [(b"", End.SOURCE, f"source src{place}: {why}")] == [
-        (event.path, event.end, str(event.error)) for event in trial.of(Failed)
+    assert [(b"", End.SOURCE, f"source src{place}: {why}", False)] == [
+        (event.path, event.end, str(event.error), event.found) for event in trial.of(Failed)
     ]
     assert ["src0", "src1", "src2"] == [event.source for event in trial.of(SourceStarted)]
     assert {b"0", b"1", b"2"} - {b"%d" % place} == set(contents(destination))

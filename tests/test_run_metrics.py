@@ -22,7 +22,7 @@ from realize.cli.exit_codes import command_exit_code
 from realize.cli.logs import command_log, logger_of
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.options import LogOptions
-from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError
+from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError, StorageError
 from realize.exit_codes import ExitCode
 from realize.mover.events import (
     End,
@@ -118,6 +118,7 @@ EVENTS = (
     Finished(b"5", 1000, 0, How.GONE, b"", removed=False),
     Finished(b"9", 1000, 0, How.RENAMED, b"", removed=True, stored_as=b"9.1"),
     Failed(b"6", End.DESTINATION, NoSpace("full")),
+    Failed(b"directory", End.SOURCE, StorageError("directory: cannot be listed"), found=False),
     Left(b"link", "symlink"),
     Started(b"7", 1000, 300),
     Progressed(b"7", 200, 150),
@@ -127,6 +128,8 @@ EVENTS = (
 
 def test_files_and_bytes_by_what_became_of_them():
     """Each file is under one of the results, and what is under way counts for what is left of it.
+
+    A directory that cannot be read has failed, and was not found: no file that remains is hidden by it.
 
     What the earlier version of a file had has not travelled.
     """
@@ -139,8 +142,8 @@ def test_files_and_bytes_by_what_became_of_them():
     [pushed] = gateway.pushed
     files = {key[1]: value for key, value in pushed.items() if key[0] == "realize_last_files"}
     sizes = {key[1]: value for key, value in pushed.items() if key[0] == "realize_last_bytes"}
-    assert {**dict.fromkeys(FILE_RESULTS, 1), "remaining": 2} == files
-    assert 10 + 1 == sum(files.values())
+    assert {**dict.fromkeys(FILE_RESULTS, 1), "failed": 2, "remaining": 2} == files
+    assert 10 + 2 == sum(files.values())
     assert {how.name.lower(): 1000 for how in How} | {"remaining": 3500} == sizes
     assert 1150 == pushed["realize_last_sent_bytes",]
     assert 2048 == pushed["realize_last_throttle_limit_bytes_per_second", "send"]

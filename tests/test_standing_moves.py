@@ -20,6 +20,7 @@ from realize.daemon import RealizedService
 from realize.errors import ConfigError, Conflict, NotFound, UsageError
 from realize.keys import generate_identity
 from realize.mover import jobs as mover_jobs
+from realize.mover import run as mover_run
 from realize.moves import feed, one_run
 from realize.moves.after_program import AfterOutcome
 from realize.moves.one_run import OneRun
@@ -606,3 +607,26 @@ async def test_a_move_may_be_limited_while_it_runs(two: Two) -> None:
 
     assert {"nas": None, "out1": None} == lifted
     await until(lambda: two.status().running is None or "out1" not in rows(), "the end of the run")
+
+
+async def test_by_the_clock_a_disk_that_hangs_holds_up_no_other_source_of_its_run(
+    two: Two, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next source begins beside it; the run goes on until the disk answers, and no other run begins meanwhile."""
+    monkeypatch.setattr(mover_run, "SOURCE_IDLE_S", 0.2)
+    more = two.folder / "more"
+    more.mkdir()
+    (two.out / "a").write_text("1")
+    (more / "b").write_text("2")
+    disk.hang()
+    await two.moving(sources=[str(two.out), str(more)], when="every 1h", settle_s=0.0)
+    two.services["cam"].moves.run("out")
+    await until((two.inbox / "b").exists, "arrival from the other source")
+    await until(lambda: not (more / "b").exists(), "removal at the other source")
+    running = two.status().running is not None
+    disk.answer()
+    await until((two.inbox / "a").exists, "arrival when it answers")
+    await until(lambda: two.status().running is None, "the end of the run")
+
+    assert running
+    assert {"a": "1", "b": "2"} == files(two.inbox)

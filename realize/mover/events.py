@@ -157,11 +157,15 @@ class Finished(ByValue):
 
 @frozen(eq=False, repr=False)
 class Failed(ByValue):
-    """A file, directory or whole source (path empty) could not be moved; it is still at the source."""
+    """A file, directory or whole source (path empty) could not be moved; it is still at the source.
+
+    ``found`` says whether it is one of the files that were `Found`.
+    """
 
     path: bytes
     end: End
     error: RealizeError
+    found: bool = True
 
 
 @frozen(eq=False, repr=False)

@@ -96,7 +96,11 @@ async def plan_links(work: Work, batch: Sequence[Entry]) -> None:
             outcome = SideError(End.DESTINATION, answer)
         if isinstance(outcome, SideError):
             error = outcome.error
-            work.emit(left_of(entry, error) if isinstance(error, LinkRefused) else Failed(path, outcome.end, error))
+            work.emit(
+                left_of(entry, error)
+                if isinstance(error, LinkRefused)
+                else Failed(path, outcome.end, error, found=False)
+            )
 
 
 @define(eq=False, repr=False)

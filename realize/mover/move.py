@@ -400,7 +400,7 @@ class Move:
         def failed(path: bytes, end: End, error: RealizeError) -> None:
             if not isinstance(error, NotFound):
                 self._incomplete = True
-                self.work.emit(Failed(path, end, error))
+                self.work.emit(Failed(path, end, error, found=False))
 
         completed = await keeping.directories(self.work.source, meant)
         readable = [each for each in completed if isinstance(each, Directory)]
@@ -618,7 +618,7 @@ class Move:
         selection = self.work.options.selection
         if entry.kind is Kind.UNREADABLE:
             if selection.accepts_unreadable(entry.path):
-                self.work.emit(Failed(entry.path, End.SOURCE, StorageError(entry.note)))
+                self.work.emit(Failed(entry.path, End.SOURCE, StorageError(entry.note), found=False))
         elif not selection.accepts_path(entry.path):
             return False
         elif entry.kind is Kind.LEFT:

@@ -250,7 +250,7 @@ class Run:
             return
         if isinstance(here, RealizeError):
             self.observer(SourceStarted(self.sources[number].name, self.destination.name))
-            self.observer(Failed(b"", End.SOURCE, here))
+            self.observer(Failed(b"", End.SOURCE, here, found=False))
         elif here is not None:
             await self._move(number, here, there, turns)
         self._done |= {number}
@@ -375,7 +375,7 @@ class Run:
             if lost or side_error.end is End.DESTINATION or len(self.sources) == 1:
                 name = source.name if side_error.end is End.SOURCE else self.destination.name
                 raise self._named(name, side_error) from side_error.error
-            self.observer(Failed(b"", End.SOURCE, side_error.error))
+            self.observer(Failed(b"", End.SOURCE, side_error.error, found=False))
 
     def _with_hard_links(self, work: Work) -> Work:
         """The same, keeping hard links if that is asked for and both ends know how; else that is told once."""

@@ -97,7 +97,7 @@ class Board(ByValue):
                 self.done_files += 1
             case Failed():
                 self._drop(event.path)
-                self.done_files += 1
+                self.done_files += event.found
             case Stopped() | Postponed() | Unknown():
                 self._drop(event.path)
             case Retrying():

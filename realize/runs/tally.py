@@ -90,8 +90,10 @@ class Tally(_Counts):
     _abandoned: int = field(default=0, init=False)
     _recounted: _Counts = field(factory=_Counts, init=False)
     """Counts of files that are still at the current source, and so are found again if its listing starts again."""
-    _failures: set[bytes] = field(factory=set, init=False)
-    """Files of the current source that failed; one that is tried again and ends otherwise is removed."""
+    _failures: dict[bytes, bool] = field(factory=dict, init=False)
+    """What failed of the current source, and whether it was found; a file that ends otherwise after all is removed."""
+    _failed_files: int = field(default=0, init=False)
+    """How many of those that ``failed`` were found: the others are directories and whole sources."""
     _lost: bool = field(default=False, init=False)
     """Whether the connection was lost and the listing has not started again; until then, all counts hold."""
 
@@ -136,8 +138,9 @@ class Tally(_Counts):
                     count.planned_bytes += event.size
             case Failed(path):
                 self._ended(path)
-                self._failures.add(path)
+                self._failures[path] = event.found
                 self.failed += 1
+                self._failed_files += event.found
             case NotPreserved(_, kind):
                 self.not_kept[kind.value] = None
             case Left():
@@ -163,8 +166,8 @@ class Tally(_Counts):
     def _ended(self, path: bytes) -> None:
         """Forget what was noted about a file, now that it has ended."""
         if path in self._failures:
-            self._failures.discard(path)
             self.failed -= 1
+            self._failed_files -= self._failures.pop(path)
         if self._in_flight or self.interrupted or self.unknown or self._kept:
             for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
                 known.pop(path, None)
@@ -195,7 +198,7 @@ class Tally(_Counts):
         self.left -= recounted.left
         self.held_back -= recounted.held_back
         self.pruned -= recounted.pruned
-        self.found_files = self.done - len(self._failures)
+        self.found_files = self.done - sum(self._failures.values())
         self.found_bytes = self.done_bytes
 
     def count(self, how: How) -> int:
@@ -238,8 +241,8 @@ class Tally(_Counts):
 
     @property
     def done(self) -> int:
-        """How many files need no more work."""
-        return self.finished.total() + self.failed
+        """How many of the files that were found need no more work."""
+        return self.finished.total() + self._failed_files
 
     @property
     def not_started(self) -> int:
