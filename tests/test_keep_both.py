@@ -144,6 +144,29 @@ def test_what_a_run_has_stored_of_a_file_that_changes_is_replaced(content):
 
 
 @SIZES
+@pytest.mark.parametrize("there", [{}, {b"x": b"old"}], ids=["free", "taken"])
+def test_where_nothing_may_be_replaced_both_states_of_a_file_that_changes_are_kept(content, there):
+    """A peer that may only create has no failure because of it: the later state gets the next number."""
+    source, destination = MemoryStore({b"x": content}), MemoryStore(there)
+    destination.replaces = False
+    removing, changed = source.remove, []
+
+    def change(removals):
+        if removals and not changed:
+            changed.append(True)
+            source.plant(b"x", content + b"more")
+        return removing(removals)
+
+    source.remove = change
+    trial = keeps(source, destination)
+
+    first, second = (b"x.1", b"x.2") if there else (b"x", b"x.1")
+    assert {**there, first: content, second: content + b"more"} == contents(destination)
+    assert {} == source.files
+    assert ([], 1) == (trial.of(Failed), len(trial.of(Postponed)))
+
+
+@SIZES
 def test_sources_with_the_same_name_are_both_kept(content):
     """The second one of a run gets the next name, as if the first had long been there."""
     first, second, destination = MemoryStore({b"x": b"1"}), MemoryStore({b"x": content}), MemoryStore()

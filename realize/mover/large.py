@@ -146,7 +146,10 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             reader = await _open(work, listed)
         if action is Action.SKIP:
             return Finished(path, reader.version.size, 0, How.SKIPPED, b"", removed=False)
-        if action is Action.RENAME and work.sent is not None and work.sent.number:
+        if action is Action.REPLACE and policy is OnConflict.RENAME and not work.destination.replaces:
+            # What this run has stored of an earlier version of the file stays, too.
+            action = Action.RENAME
+        elif action is Action.RENAME and work.sent is not None and work.sent.number and work.destination.replaces:
             # This run has stored an earlier version of the same file beside the other one: that one is replaced.
             beside = numbered(path, work.sent.number)
             earlier = await _describe(work, beside)
