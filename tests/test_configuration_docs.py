@@ -169,7 +169,7 @@ def test_the_example_of_the_page(read, tmp_path):
 
     config = read_config(str(path), for_daemon=True)
 
-    assert {"camera", "hostb"} == set(config.peers)
+    assert {"camera", "nas"} == set(config.peers)
 
 
 def test_the_whole_example(tmp_path):

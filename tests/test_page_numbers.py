@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from realize.cli.deadline import KILL_AFTER_S
+from realize.cli.main import MOST_AFTER_A_SIGNAL_S
+from realize.cli.runner import SIGNAL_KILL_AFTER_S
 from realize.concurrency.memory import MIN_PEER_BYTES
 from realize.config.addresses import DEFAULT_PORT
 from realize.daemon.twistd_service import DRAIN_KILL_AFTER_S
@@ -51,6 +53,8 @@ HELD: list[tuple[str, str, float]] = [
     ("operations.md", "up to {} files are known by name", MAX_KNOWN_FILES),
     ("usage.md", "no answer and nothing moved for {} seconds", SOURCE_IDLE_S),
     ("limits.md", "{} s after limit and grace the process ends by force", KILL_AFTER_S),
+    ("limits.md", "is ended by force within {} seconds", SIGNAL_KILL_AFTER_S + MOST_AFTER_A_SIGNAL_S),
+    ("scripting.md", "that hangs: then within {} seconds", SIGNAL_KILL_AFTER_S + MOST_AFTER_A_SIGNAL_S),
     ("limits.md", "waits for the answer, {} seconds at most", CANCEL_TIMEOUT_S),
     ("limits.md", "after twice as long each time, up to {} minutes", MAX_DELAY_S / 60),
     ("check.md", "Each step takes at most {} seconds", STEP_TIMEOUT_S),

@@ -23,7 +23,7 @@ from realize.errors import RealizeError
 from realize.exit_codes import ExitCode
 from realize.process import discard_output, hold_standard_streams
 
-_MOST_AFTER_A_SIGNAL_S: Final = 5.0
+MOST_AFTER_A_SIGNAL_S: Final = 5.0
 """Seconds that threads which hang are waited for after a signal has ended the rest, as after a time limit."""
 
 
@@ -114,7 +114,7 @@ def main() -> NoReturn:
     """
     code = run()
     with contextlib.suppress(KeyboardInterrupt):
-        _wait_for_threads(_MOST_AFTER_A_SIGNAL_S if code == ExitCode.INTERRUPTED else math.inf)
+        _wait_for_threads(MOST_AFTER_A_SIGNAL_S if code == ExitCode.INTERRUPTED else math.inf)
     os._exit(_settled(code))
 
 
