@@ -117,6 +117,8 @@ class Machine:
                 peer = found[1]
             lines.append(self.world.with_keys(line, peer) if peer else line)
         text = "\n".join(lines) + "\n"
+        if where == self.config and where.exists() and self.daemon is None:
+            self.start()  # with the former configuration, for the page says how the daemon gets this one
         if where.suffix == ".toml" and where.exists():
             text = merged(where.read_text(), text)
         where.write_text(text)
@@ -188,7 +190,10 @@ def like(line: str) -> str:
 
 
 class World:
-    """The machines of a page. `nas` serves `/srv/inbox` to `camera`, which has three files in `/srv/camera`."""
+    """The machines of a page. `nas` serves `/srv/inbox` to `camera`, which has three files in `/srv/camera`.
+
+    The daemon of `camera` serves nobody, and starts when the page changes its configuration.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -198,13 +203,13 @@ class World:
         """Give them what each page takes for granted, and start the daemon of `nas`."""
         nas, camera = self.machine("nas"), self.machine("camera")
         address = f'\n[peers.nas]\naddress = "nas.example:9771"\nkey = "{PLACEHOLDER}"\n'
+        served = 'key = "realized.key"\nlisten = ["*:9771"]\n\n[dirs.inbox]\npath = "/srv/inbox"\n\n'
         nas.write(
             "/etc/realize/realized.toml",
-            'key = "realized.key"\nlisten = ["*:9771"]\n\n[dirs.inbox]\npath = "/srv/inbox"\n\n'
-            f'[peers.camera]\nkey = "{PLACEHOLDER}"\ndirs = {{ inbox = ["write"] }}\n',
+            f'{served}[peers.camera]\nkey = "{PLACEHOLDER}"\ndirs = {{ inbox = ["write"] }}\n',
         )
         camera.write("~/.config/realize/realize.toml", address)
-        camera.write("/etc/realize/realized.toml", f'key = "realized.key"\nlisten = []\n{address}')
+        camera.write("/etc/realize/realized.toml", f"{served}{address}")
         (camera.root / "srv/camera").mkdir()
         for name in ("a", "b", "c"):
             (camera.root / f"srv/camera/{name}.jpg").write_bytes(name.encode() * 100_000)
