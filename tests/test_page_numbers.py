@@ -65,7 +65,8 @@ HELD: list[tuple[str, str, float]] = [
     ("troubleshooting.md", "The default port is {}.", DEFAULT_PORT),
     ("commands.md", "Each step takes at most {} seconds", STEP_TIMEOUT_S),
     ("commands.md", "at the start, every {} s, and at the end", PUSH_INTERVAL_S),
-    ("logging.md", "at most {} a minute", MAX_PEER_EVENTS),
+    ("logging.md", "are limited to {} a minute for each event and peer", MAX_PEER_EVENTS),
+    ("moves.md", "after {} seconds the next one begins beside it", SOURCE_IDLE_S),
 ]
 """Page, sentence, and the number that stands in it."""
 

@@ -79,6 +79,7 @@ class RunLog:
             down=options.down_bps,
             max_duration=options.max_duration_s,
             grace=options.grace_s,
+            max_transfer=options.max_transfer_bytes,
             retry=options.retry,
         )
 
