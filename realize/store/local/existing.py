@@ -24,7 +24,6 @@ from realize.fs.tree import Tree, identity_of
 from realize.store.local.group_commit import sync_directories
 from realize.store.local.known_files import KnownFiles
 from realize.store.local.location import RootedLocation
-from realize.store.local.lost_names import LOST_NAMES
 from realize.store.local.partial_marks import MARK, NOTE, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
@@ -103,7 +102,7 @@ def _describe(
     return Existing(
         final_size=final.st_size,
         mtime_ns=representable(final.st_mtime_ns),
-        ctime_ns=representable(LOST_NAMES.changed_ns(final)),
+        ctime_ns=representable(final.st_ctime_ns),
         identity=identity_token(salt, identity_of(final)),
         partial_size=partial_size,
     )

@@ -57,7 +57,6 @@ from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.backups import set_aside
 from realize.store.local.location import BackupPlace, Root
-from realize.store.local.lost_names import LOST_NAMES
 from realize.store.local.partial_marks import NOTE, RECEIVING, forget_given, is_of_others, is_ours
 from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
@@ -465,18 +464,9 @@ def _replace(tree: Tree, directory_fd: int, file: Prepared) -> Stored | None:
                     rename_noreplace(directory_fd, file.partial, file.name)
                 except FileExistsError:
                     return None
-                _note_lost_name(existing, fd)
                 return Stored(Committed.REPLACED, backup=backup)
         os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
-        _note_lost_name(existing, fd)
     return Stored(Committed.REPLACED, backup=backup)
-
-
-def _note_lost_name(former: FileStatus, fd: int | None) -> None:
-    """Note that a file with other names was changed by our replacement of one of them, and by nothing else."""
-    if former.st_nlink > 1 and fd is not None:
-        with contextlib.suppress(OSError):
-            LOST_NAMES.note(former, fresh_fstat(fd))
 
 
 def _may_replace(file: Prepared, existing: FileStatus) -> bool:
@@ -486,7 +476,7 @@ def _may_replace(file: Prepared, existing: FileStatus) -> bool:
     """
     if file.replaces is None:
         return True
-    ctime_ns = representable(LOST_NAMES.changed_ns(existing))
+    ctime_ns = representable(existing.st_ctime_ns)
     return file.replaces == Seen(identity_token(file.salt, identity_of(existing)), ctime_ns)
 
 
