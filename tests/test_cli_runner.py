@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import termios
+import threading
 
 import pytest
 
+from realize.cli import runner
 from tests.processes import ENVIRONMENT
 
 PREAMBLE = """
@@ -94,6 +98,40 @@ async def main(reactor):
 """
     awaits = "await" in where
     assert (20, "still here\n" * awaits + "ends with 20\n") == outcome(main)
+
+
+def test_without_threads_a_signal_ends_the_work_in_order() -> None:
+    """Nothing watches over that then, and the handler must not raise wherever the program is."""
+    main = """
+import threading
+
+def no_thread(self):
+    raise RuntimeError("can't start new thread")
+
+async def main(reactor):
+    threading.Thread.start = no_thread
+    reactor.callLater(0.01, kill(signal.SIGTERM))
+    await Deferred()
+"""
+    assert (20, "raised Interrupted\n") == outcome(main)
+
+
+def test_a_terminal_that_takes_nothing_keeps_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped by Ctrl-S, or nobody is there any more: the cursor stays as it is."""
+    ours, its = os.openpty()
+    with open(its, "w", closefd=True) as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        runner._show_cursor()
+        shown = os.read(ours, 100)
+        termios.tcflow(its, termios.TCOOFF)
+        thread = threading.Thread(target=runner._show_cursor, daemon=True)
+        thread.start()
+        thread.join(10)
+        ended = not thread.is_alive()
+        termios.tcflow(its, termios.TCOON)
+    os.close(ours)
+
+    assert (runner.SHOW_CURSOR, True) == (shown, ended)
 
 
 def test_a_hangup_that_is_ignored_ends_nothing() -> None:

@@ -5,8 +5,10 @@ A replacement for `twisted.internet.task.react`, which at the first signal stops
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -138,7 +140,8 @@ class _EndingSignals:
         if first is None:
             self._end_now()
         first()
-        threading.Thread(target=self._watch, name="end after a signal", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # if there can be no thread, it takes a second signal
+            threading.Thread(target=self._watch, name="end after a signal", daemon=True).start()
 
     def _watch(self) -> None:
         if not self._ended.wait(SIGNAL_KILL_AFTER_S):
@@ -149,6 +152,12 @@ class _EndingSignals:
             self._at_once(ExitCode.INTERRUPTED)
         finally:
             flush(LOG_FLUSH_TIMEOUT_S)
-            if sys.stderr.isatty():
-                os.write(sys.stderr.fileno(), SHOW_CURSOR)
+            _show_cursor()
             os._exit(ExitCode.INTERRUPTED)
+
+
+def _show_cursor() -> None:
+    """Do so if stderr is a terminal, and takes it now: nobody may look at it any more, or somebody has stopped it."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
+            os.write(sys.stderr.fileno(), SHOW_CURSOR)
