@@ -446,6 +446,26 @@ async def test_a_full_file_system_is_not_one_that_has_no_room_for_attributes(pla
     assert ((NoSpace, NoSpace) if not free else (XattrNotKept, Stored)) == (type(strict), type(lenient))
 
 
+async def test_attributes_are_tried_where_the_file_will_be(place, monkeypatch):
+    """Another file system, with other room for them, may be mounted below the directory that is served."""
+    (place / "d").mkdir()
+    store = await opened(place)
+    opening, tried = os.open, []
+
+    def noting(path, flags, *mode, dir_fd=None):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            tried.append(os.fstat(dir_fd).st_ino)
+        return opening(path, flags, *mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", noting)
+    large = Extras(xattrs=b"\x06user.a" + (700).to_bytes(2, "big") + bytes(700))
+
+    await store.foresee([b"f", b"d/f", b"d/e/f"], [large] * 3)
+
+    top, below = (os.stat(each).st_ino for each in (place, place / "d"))
+    assert [top, below, below] == tried
+
+
 @pytest.mark.parametrize("lenient", [NONE, EXTRAS], ids=["strict", "lenient"])
 async def test_attributes_that_are_too_large_are_foreseen(place, monkeypatch, lenient):
     """Not only when all of a large file has been sent; nothing is left of the trial."""

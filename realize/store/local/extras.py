@@ -242,9 +242,10 @@ def foresee(
     """Return why something could not be kept of each of these files, as far as that shows without trying it."""
     answers: list[RealizeError | None] = []
     with location.tree() as tree:
-        fd, _ = tree.nearest(location.base)
         for path, extras in zip(paths, asked, strict=True):
             try:
+                # Not at the top: another file system may be mounted further below.
+                fd, _ = tree.nearest(location.split(path)[0])
                 _foresee(fd, acceptance.extras(extras, path), path)
             except RealizeError as error:
                 answers.append(error)
