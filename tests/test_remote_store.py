@@ -302,10 +302,14 @@ def test_what_is_asked_for_again_is_recorded_once(served):
             served.memory.plant_link(b"l", b"x", 5)
         served.result(store.put_links([Symlink(b"l", target, 5)], OnConflict.REPLACE))
         served.result(store.link_files([hard_link]))
+    for other in (b"f2", b"f"):
+        served.result(store.link_files([HardLink(b"g", other, blake3(b"1").digest())]))
+        served.result(store.settle([Expected(b"g", 1, blake3(b"1").digest(), Attributes(5, 0o640))]))
 
     made = [(line["target"], line["how"]) for line in served.log.named("link_committed")]
     assert [("f", "created"), ("f", "already_there"), ("x", "already_there")] == made
     assert ["created", "already_there"] == [line["how"] for line in served.log.named("file_linked")]
+    assert [] == served.log.named("file_already_there")
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ class AuditLog:
             self.refused(link.path, "commit", outcome)
         elif outcome is HardLinked.NOT_LINKED:
             return
-        elif self._is_news(link.path, (_key(link.to), link.digest), there=outcome is HardLinked.ALREADY_THERE):
+        elif self._is_news(link.path, (link.digest,), there=outcome is HardLinked.ALREADY_THERE):
             self.log.info(
                 "file_linked",
                 dir=self.directory,
@@ -153,7 +153,7 @@ class AuditLog:
 
         Returns its size in bytes, or 0 if this was recorded before.
         """
-        if not self._is_news(path, (size, digest), there=True):
+        if not self._is_news(path, (digest,), there=True):
             return 0
         self.log.info(
             "file_already_there",
