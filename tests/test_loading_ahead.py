@@ -1,11 +1,13 @@
 """`realize.concurrency.loading_ahead`: what a long run needs later is there, whatever is installed in the meantime."""
 
+import subprocess
 import sys
 
 from twisted.internet.task import Clock
 
 from realize.concurrency import loading_ahead
 from realize.concurrency.loading_ahead import LOAD_AFTER_S, load_ahead
+from tests.processes import ENVIRONMENT
 
 
 def test_modules_are_loaded_after_a_second(tmp_path, monkeypatch):
@@ -38,3 +40,16 @@ def test_a_run_that_has_ended_loads_nothing(monkeypatch):
     clock.advance(LOAD_AFTER_S)
 
     assert (["once"], []) == (loaded, clock.getDelayedCalls())
+
+
+def test_a_program_with_our_api_loads_nothing_late():
+    """It may make short moves only for years, and none of these lasts until the rest is loaded."""
+    code = (
+        "import sys, realize.api\n"
+        "from realize.runs.move_run import KEEPING_AHEAD, LOADED_AHEAD\n"
+        "print({*KEEPING_AHEAD, *LOADED_AHEAD} - sys.modules.keys())\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+
+    assert "set()\n" == done.stdout

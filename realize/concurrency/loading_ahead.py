@@ -33,9 +33,14 @@ def load_ahead(
     return give_up
 
 
-def _load(modules: Iterable[str], also: Callable[[], None]) -> None:
+def load_now(modules: Iterable[str]) -> None:
+    """Load these modules, as far as they can be: whoever needs another one says so, if that ever happens."""
     for each in modules:
-        with contextlib.suppress(ImportError):  # whoever needs it says so, if that ever happens
+        with contextlib.suppress(ImportError, OSError):
             import_module(each)
-    with contextlib.suppress(ImportError):
+
+
+def _load(modules: Iterable[str], also: Callable[[], None]) -> None:
+    load_now(modules)
+    with contextlib.suppress(ImportError, OSError):
         also()

@@ -87,6 +87,8 @@ LOADED_AHEAD: Final = (
     "realize.mover.keeping",
     "realize.mover.large",
     "realize.mover.links",
+    "realize.mover.named",
+    "realize.mover.ordered",
     "realize.mover.pruning",
     "realize.preserving",
     "realize.runs.arranging",
