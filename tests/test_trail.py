@@ -209,6 +209,7 @@ def test_what_was_read_last_is_remembered():
 
 
 DIGEST = b"d" * 32
+OTHER_DIGEST = bytes(32)
 VERSION = Version(1, 2, 7, 4, 5)
 STORAGE = {"code": "NO_SPACE", "error": "f: No space left on device"}
 BUSY = {"code": "BUSY", "error": "f: is being written"}
@@ -327,12 +328,14 @@ def test_each_file_is_remembered_by_itself(trail):
         trail.already_there(b"f", 7, DIGEST),
         trail.already_there(b"g", 7, DIGEST),
         trail.already_there(b"f", 7, DIGEST),
-        trail.already_there(b"f", 8, DIGEST),
+        trail.already_there(b"f", 8, OTHER_DIGEST),
     ]
     trail.removed(Removal(b"g", VERSION), None)
-    news += [trail.already_there(b"f", 8, DIGEST), trail.already_there(b"g", 7, DIGEST)]
+    news += [trail.already_there(b"f", 8, OTHER_DIGEST), trail.already_there(b"g", 7, DIGEST)]
 
-    assert [7, 7, 0, 8, 0, 7] == news
+    news += [trail.already_there(b"f", size, None) for size in (8, 8, 9)]
+
+    assert [7, 7, 0, 8, 0, 7, 8, 0, 9] == news
 
 
 def test_memory_is_claimed_for_many_at_a_time():

@@ -153,7 +153,7 @@ class AuditLog:
 
         Returns its size in bytes, or 0 if this was recorded before.
         """
-        if not self._is_news(path, (digest,), there=True):
+        if not self._is_news(path, (size if digest is None else digest,), there=True):
             return 0
         self.log.info(
             "file_already_there",
