@@ -199,6 +199,11 @@ class AttributePlanter(Planter):
         os.utime(place, ns=(version.mtime_ns, version.mtime_ns))
         self._note(path)
 
+    def replaceable(self) -> list[bytes]:
+        """Of the names of one file a run replaces one, and leaves the others to the next: see docs/safety.md."""
+        top = os.fsencode(self._known.destination)
+        return [path for path in super().replaceable() if os.lstat(os.path.join(top, path)).st_nlink == 1]
+
     def obstacles(self) -> None:
         """What has something in its way is not linked."""
         super().obstacles()

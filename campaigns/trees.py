@@ -92,10 +92,14 @@ class Planter:
 
     def again(self, count: int) -> None:
         """Make new versions of some files that were moved."""
-        known = sorted(path for path in self._oracle.versions if not path.endswith(b".part"))
+        known = self.replaceable()
         paths = self._rng.sample(known, min(count, len(known)))
         for number, path in enumerate([*paths, *self._later]):
             self.put(path, self._rng.randbytes(LARGE + 1000 if number == 0 else 5000))
+
+    def replaceable(self) -> list[bytes]:
+        """The names that a run may be given once more."""
+        return sorted(path for path in self._oracle.versions if not path.endswith(b".part"))
 
     def obstacles(self) -> None:
         """Put into the destination other versions of some files, identical files, and files of somebody else."""
