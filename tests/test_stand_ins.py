@@ -91,19 +91,6 @@ def test_a_name_is_as_good_as_what_it_stands_for():
     )
 
 
-def test_a_name_may_be_a_converter():
-    """Looking for its signature, as attrs does when it makes the class, loads nothing; a call does."""
-    assert ["False", "b'/run/socket'", "True"] == run(
-        """
-        from twisted.internet.address import UNIXAddress
-
-        print("pathlib" in sys.modules)
-        print(UNIXAddress("/run/socket").name)
-        print("pathlib" in sys.modules)
-        """
-    )
-
-
 def test_no_name_that_is_left_out_is_an_exception():
     """``except`` would not take it. Nor is it anything else that is not called, or asked for something."""
     assert ["[]", "True"] == run(

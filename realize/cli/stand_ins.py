@@ -21,7 +21,6 @@ import sys
 import threading
 from collections.abc import Coroutine
 from importlib import import_module
-from inspect import signature
 from types import CoroutineType, GeneratorType, ModuleType
 from typing import Any, Final
 
@@ -43,9 +42,7 @@ LATER: Final = (
     "twisted.internet.udp",  # of the reactor
     "twisted.internet.unix",  # of the reactor, for the control socket of a daemon
     "twisted.protocols._sni",  # of endpoints, for servers
-    "twisted.python.filepath",  # of addresses, for those of sockets in the file system; and of AMP, for paths
     "twisted.python.modules",  # of `twisted.plugin`, to look for plug-ins
-    "twisted.python.threadpool",  # of the reactor, which then looks up names of hosts; ours are another
 )
 """Modules that are loaded when they are used; no packages, whose other modules could not be loaded then."""
 
@@ -90,9 +87,6 @@ class _Later(ModuleType):
 class _LateName:
     """What a module calls by that name, which is a function or a class."""
 
-    __signature__ = signature(lambda *_, **__: None)
-    """attrs asks each converter for it, and for ``__wrapped__``, when it makes a class: that is no use yet."""
-
     def __init__(self, module: _Later, name: str) -> None:
         self._module = module
         self._name = name
@@ -104,8 +98,6 @@ class _LateName:
         return self._real()(*arguments, **named)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__wrapped__":
-            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def __instancecheck__(self, instance: object) -> bool:
