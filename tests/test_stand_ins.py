@@ -17,7 +17,7 @@ from twisted.internet import defer
 
 from realize.cli.stand_ins import EXAMINED, LATER, _is_coroutine
 from tests.pages import ROOT
-from tests.processes import ENVIRONMENT
+from tests.processes import ENVIRONMENT, printed
 
 EXAMINED_HERE = twisted.__version__ in EXAMINED
 """Any other Twisted, such as the newest one on a fresh machine, loads `asyncio` itself: there is no stand-in for it."""
@@ -26,15 +26,7 @@ EXAMINED_HERE = twisted.__version__ in EXAMINED
 def run(code):
     """What a new process prints that has loaded Twisted without what it does not need."""
     start = "import sys, threading\nfrom realize.cli.stand_ins import stand_in\nstand_in()\n"
-    done = subprocess.run(
-        [sys.executable, "-c", start + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout.split()
+    return printed(start + textwrap.dedent(code))
 
 
 def test_the_real_modules_are_there_for_who_uses_them():
@@ -87,6 +79,21 @@ def test_a_name_is_as_good_as_what_it_stands_for():
         print(compare_digest("a", "a"))
         import hmac, twisted.internet.ssl
         print(hmac.__file__.endswith(".py"), twisted.internet.ssl.Certificate.loadPEM == Certificate.loadPEM)
+        """
+    )
+
+
+@pytest.mark.parametrize("first", sorted(LATER))
+def test_each_module_may_be_the_first_that_is_used(first):
+    """Whatever it takes from others that are left out as well: functions, classes, and generic classes with a type."""
+    assert ["True"] == run(
+        f"""
+        import twisted.internet.reactor, twisted.internet.endpoints, twisted.plugin, twisted.protocols.amp
+        from realize.cli.stand_ins import _loaded
+
+        module = sys.modules.get({first!r})
+        loaded = _loaded(module) if module is not None else __import__({first!r}, fromlist=["x"])
+        print(loaded.__name__ == {first!r})
         """
     )
 
