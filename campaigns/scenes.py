@@ -40,12 +40,7 @@ def kills(folder: Path, report: Report) -> None:
     try:
         for _ in range(EVENTS):
             _go_on(stage, planter)
-            stage.somewhere()
-            if stage.remote and rng.random() < 0.4:
-                stage.kill_daemon()
-            else:
-                stage.kill_command()
-            stage.check()
+            _kill_one(stage, rng)
         _end(stage, planter)
     finally:
         stage.close()
@@ -66,13 +61,8 @@ def attributes(folder: Path, report: Report) -> None:
             _go_on(stage, planter)
             if rng.random() < 0.5:
                 stage.hit_at_a_call()
-                continue
-            stage.somewhere()
-            if stage.remote and rng.random() < 0.4:
-                stage.kill_daemon()
             else:
-                stage.kill_command()
-            stage.check()
+                _kill_one(stage, rng)
         _end(stage, planter)
     finally:
         stage.close()
@@ -481,6 +471,16 @@ def _go_on(stage: Stage, planter: Planter, *, small: int = 20, large: int = 1, l
         if not any(files(stage.oracle.source)):
             planter.wave(small=small, large=large, largest=largest)
         stage.spawn()
+
+
+def _kill_one(stage: Stage, rng: random.Random) -> None:
+    """Kill the command, or the daemon, at some instant."""
+    stage.somewhere()
+    if stage.remote and rng.random() < 0.4:
+        stage.kill_daemon()
+    else:
+        stage.kill_command()
+    stage.check()
 
 
 def _end(stage: Stage, planter: Planter, *, again: bool = True) -> None:

@@ -62,6 +62,14 @@ BUSY_S = 10.0
 """How much longer than by itself something may take on a machine that has other things to do."""
 
 
+def printed(code):
+    """The words that a new process prints which runs this code."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True, timeout=60
+    )
+    return done.stdout.split()
+
+
 def wait_for(condition, seconds=30):
     """Wait until something holds."""
     deadline = time.monotonic() + seconds

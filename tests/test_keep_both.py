@@ -122,20 +122,26 @@ def test_a_file_that_is_written_anew_is_another_one(content):
     assert {b"x": content + b"0", b"x.1": content + b"1", b"x.2": content + b"2"} == contents(destination)
 
 
+def changing(content):
+    """A source whose file ``x`` grows once, after it was stored and before it is removed."""
+    source, changed = MemoryStore({b"x": content}), []
+    removing = source.remove
+
+    def change(removals):
+        if removals and not changed:
+            changed.append(True)
+            source.plant(b"x", content + b"more")
+        return removing(removals)
+
+    source.remove = change
+    return source
+
+
 @SIZES
 def test_what_a_run_has_stored_of_a_file_that_changes_is_replaced(content):
     """The former state of the same file is no other one; whatever else was there stays."""
     for there in ({}, {b"x": b"old"}):
-        source, destination = MemoryStore({b"x": content}), MemoryStore(there)
-        removing, changed = source.remove, []
-
-        def change(removals, source=source, removing=removing, changed=changed):
-            if removals and not changed:
-                changed.append(True)
-                source.plant(b"x", content + b"more")
-            return removing(removals)
-
-        source.remove = change
+        source, destination = changing(content), MemoryStore(there)
         trial = keeps(source, destination)
 
         assert {**there, (b"x.1" if there else b"x"): content + b"more"} == contents(destination)
@@ -147,17 +153,8 @@ def test_what_a_run_has_stored_of_a_file_that_changes_is_replaced(content):
 @pytest.mark.parametrize("there", [{}, {b"x": b"old"}], ids=["free", "taken"])
 def test_where_nothing_may_be_replaced_both_states_of_a_file_that_changes_are_kept(content, there):
     """A peer that may only create has no failure because of it: the later state gets the next number."""
-    source, destination = MemoryStore({b"x": content}), MemoryStore(there)
+    source, destination = changing(content), MemoryStore(there)
     destination.replaces = False
-    removing, changed = source.remove, []
-
-    def change(removals):
-        if removals and not changed:
-            changed.append(True)
-            source.plant(b"x", content + b"more")
-        return removing(removals)
-
-    source.remove = change
     trial = keeps(source, destination)
 
     first, second = (b"x.1", b"x.2") if there else (b"x", b"x.1")

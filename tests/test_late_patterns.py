@@ -1,25 +1,15 @@
 """`realize.cli.late_patterns`: patterns that no command uses are not compiled."""
 
-import subprocess
-import sys
 import textwrap
 
-from tests.processes import ENVIRONMENT
+from tests.processes import printed
 
 START = "import re, sys\nfrom realize.cli.stand_ins import stand_in\nstand_in()\nfrom cryptography import x509\n"
 
 
 def run(code):
     """What a new process prints that has loaded certificates as a command does."""
-    done = subprocess.run(
-        [sys.executable, "-c", START + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        check=True,
-        timeout=60,
-    )
-    return done.stdout.split()
+    return printed(START + textwrap.dedent(code))
 
 
 def test_an_identity_compiles_no_pattern_of_names():

@@ -1,13 +1,12 @@
 """`realize.concurrency.loading_ahead`: what a long run needs later is there, whatever is installed in the meantime."""
 
-import subprocess
 import sys
 
 from twisted.internet.task import Clock
 
 from realize.concurrency import loading_ahead
 from realize.concurrency.loading_ahead import LOAD_AFTER_S, load_ahead
-from tests.processes import ENVIRONMENT
+from tests.processes import printed
 
 
 def test_modules_are_loaded_after_a_second(tmp_path, monkeypatch):
@@ -50,6 +49,4 @@ def test_a_program_with_our_api_loads_nothing_late():
         "print({*KEEPING_AHEAD, *LOADED_AHEAD} - sys.modules.keys())\n"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
-
-    assert "set()\n" == done.stdout
+    assert ["set()"] == printed(code)
