@@ -51,6 +51,7 @@ from realize.keys import PublicKey
 from realize.logger import LogSource
 from realize.moves.plan import plans_of
 from realize.moves.standing_moves import StandingMoves
+from realize.runs import move_run
 from realize.schedule.timetable import logged_as
 from realize.store.local.location import unavailable
 from realize.store.local.permissions import lacking_of
@@ -77,29 +78,14 @@ _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for righ
 """The permissions of the daemon on a directory without which each right is useless."""
 
 LOADED_AHEAD: Final = (
-    "encodings.idna",
+    *move_run.LOADED_AHEAD,
+    *move_run.KEEPING_AHEAD,
     "fractions",
     "pathspec.pattern",
     "pathspec.patterns.gitignore.spec",
-    "pyfastcdc",
-    "realize.mover.grouped",
-    "realize.mover.hard_links",
-    "realize.mover.keeping",
-    "realize.mover.large",
-    "realize.mover.links",
     "realize.mover.named",
     "realize.mover.ordered",
-    "realize.mover.pruning",
     "realize.preserving",
-    "realize.runs.arranging",
-    "realize.runs.connections",
-    "realize.store.client.store",
-    "realize.store.client.streams",
-    "realize.store.local.extras",
-    "realize.store.local.linking",
-    "realize.store.local.reader",
-    "realize.store.local.writer",
-    "realize.wire.frames",
 )
 """What peers, moves and reloads may need at any time."""
 
