@@ -87,7 +87,7 @@ def run(
             work[0].cancel()
 
     reactor.callWhenRunning(begin)
-    # Garbage collection was off during start-up, see `realize.cli.main`; ignore for ever what was loaded until now.
+    # Garbage collection was off during start-up, see `realize.cli.start`; ignore for ever what was loaded until now.
     gc.freeze()
     gc.enable()
     with command_log(log, reactor), _EndingSignals(lambda: reactor.callFromThread(interrupt), at_once) as signals:

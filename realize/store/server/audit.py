@@ -58,7 +58,7 @@ class AuditLog:
     base: bytes
     _claim: Claim
     _digests: dict[tuple[bytes, Version], bytes] = field(factory=dict, init=False)
-    _reported: dict[bytes, tuple[object, ...]] = field(factory=dict, init=False)
+    _reported: dict[bytes, object] = field(factory=dict, init=False)
     """Files and symlinks reported as already there, with what tells them: asking again makes no new record."""
     _claimed_files: int = field(default=0, init=False)
     """Number of files for which memory is claimed."""
@@ -103,7 +103,7 @@ class AuditLog:
             self.refused(link.path, "commit", outcome)
         elif outcome is Linked.SKIPPED:
             return
-        elif self._is_news(link.path, (_key(link.target),), there=outcome is Linked.ALREADY_THERE):
+        elif self._is_news(link.path, _key(link.target), there=outcome is Linked.ALREADY_THERE):
             self.log.info(
                 "link_committed",
                 dir=self.directory,
@@ -119,7 +119,7 @@ class AuditLog:
             self.refused(link.path, "commit", outcome)
         elif outcome is HardLinked.NOT_LINKED:
             return
-        elif self._is_news(link.path, (link.digest,), there=outcome is HardLinked.ALREADY_THERE):
+        elif self._is_news(link.path, link.digest, there=outcome is HardLinked.ALREADY_THERE):
             self.log.info(
                 "file_linked",
                 dir=self.directory,
@@ -153,7 +153,7 @@ class AuditLog:
 
         Returns its size in bytes, or 0 if this was recorded before.
         """
-        if not self._is_news(path, (size if digest is None else digest,), there=True):
+        if not self._is_news(path, size if digest is None else digest, there=True):
             return 0
         self.log.info(
             "file_already_there",
@@ -195,7 +195,7 @@ class AuditLog:
         else:
             log.warning("file_refused", doing=doing, code=error.wire_code.decode(), error=str(error))
 
-    def _is_news(self, path: bytes, what: tuple[object, ...], *, there: bool) -> bool:
+    def _is_news(self, path: bytes, what: object, *, there: bool) -> bool:
         """Return whether this is to be recorded: if it was there already, only once."""
         if not there:
             self._changed(path)
