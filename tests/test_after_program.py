@@ -429,7 +429,7 @@ async def test_a_stop_ends_it_when_the_patience_is_over(around):
     await stopped
 
     await around.ended("stopped", "stopped")
-    assert not lives(pid)
+    await until(lambda: not lives(pid))
 
 
 @pytest_twisted.ensureDeferred

@@ -98,4 +98,4 @@ def test_a_daemon_that_stops_ends_it_when_the_drain_time_is_over(standing):
 
     assert -signal.SIGTERM == standing.stop()
     assert ["stopped"] == [each["outcome"] for each in standing.records("after_program_failed")]
-    assert not lives(pid)
+    wait_for(lambda: not lives(pid))
