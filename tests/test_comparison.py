@@ -228,12 +228,12 @@ def test_all_that_comes_of_a_command_is_kept_hold_of(tmp_path):
     wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     orphan = int((tmp_path / "pid").read_text())
     wait_for(lambda: kept.processes == [orphan])
-    cpu, memory = kept.cpu - before, kept.memory
+    cpu = kept.cpu - before
+    wait_for(lambda: kept.memory)  # it may be about to become another program, and that has none at first
     kept.stop()
 
     assert 3 == ended.code
     assert cpu > 0
-    assert memory > 0
     assert not lives(orphan)
 
 
