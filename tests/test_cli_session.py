@@ -35,12 +35,14 @@ class Connection:
     def __init__(self) -> None:
         self.closed: list[tuple[Reason, float]] = []
         self.their_key = PIN
+        self.alone: bool | None = None
         self.compress: Compress | None = None
         """How it is to be compressed."""
 
-    def close(self, reason: Reason, within: float) -> None:
-        """Remember why, and how much time there is."""
+    def close(self, reason: Reason, within: float, *, alone: bool) -> None:
+        """Remember why, how much time there is, and whether nobody waits for the peer."""
         self.closed.append((reason, within))
+        self.alone = alone
 
     def traffic(self) -> Traffic:
         """What compression saved in each direction."""
@@ -295,6 +297,38 @@ async def test_peers_that_do_not_answer_any_more_are_waited_for_together(
     assert closing.called
     [(_, connection)] = connections
     assert [(Reason.DONE, SILENT_CLOSE_TIMEOUT_S)] == connection.closed
+
+
+async def test_the_end_of_what_is_done_takes_no_round_trip(
+    access: Access, connections: list[tuple[Peer, Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends before the peer has answered that it closed the directory, and does not wait for the peer."""
+    session = Session(Clock(), credentials_of(access), logger_of)
+    [location] = session.resolve("hostb::inbox")
+    store = await session.store(location)
+    closed = Deferred[None]()
+    monkeypatch.setattr(store, "close", lambda: closed)
+
+    ending = Deferred.fromCoroutine(session.disconnect(done=True))
+
+    [(_, connection)] = connections
+    assert ([(Reason.DONE, CLOSE_TIMEOUT_S)], True) == (connection.closed, connection.alone)
+    closed.callback(None)
+    assert ending.called
+
+
+async def test_what_failed_waits_for_its_peers(
+    access: Access, connections: list[tuple[Peer, Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something may be under way, which they keep before they answer."""
+    with pytest.raises(AccessDenied):
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
+            store = await session.store(*session.resolve("hostb::inbox"))
+            monkeypatch.setattr(store, "close", lambda: succeed(None))
+            raise AccessDenied("no")
+
+    [(_, connection)] = connections
+    assert False is connection.alone
 
 
 async def test_who_is_cancelled_while_it_closes_waits_for_no_peer(

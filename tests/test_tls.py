@@ -60,11 +60,12 @@ class Site:
         self.port = reactor.listenTCP(0, self.factory.secured(), interface="127.0.0.1")
         self.number = self.port.getHost().port
 
-    def connect(self, *own, pins=(SERVER.public_key,), port=None, host="127.0.0.1", timeout=5, **greeting):
-        """Connect as a client does."""
+    def connect(self, *own, pins=(SERVER.public_key,), port=None, host="127.0.0.1", timeout=5, layer=(), **greeting):
+        """Connect as a client does; ``layer`` may have a layer between TLS and AMP."""
         make = connecting_protocol(clock=self.reactor, log=self.log, greeting=Greeting("client", **greeting))
         own = own or (CLIENT,)
-        return connect(self.reactor, host, port or self.number, own, pins, make_protocol=make, timeout=timeout)
+        options = {"make_protocol": make, "timeout": timeout, **dict(layer)}
+        return connect(self.reactor, host, port or self.number, own, pins, **options)
 
     async def error(self, *own, **options):
         """The error of a connection that fails."""
@@ -477,6 +478,25 @@ async def test_stopping_waits_for_what_runs():
 
         assert before is False
         assert (await protocol.when_lost()) is not None
+
+
+@pytest.mark.parametrize("wrap", [None, pacing])
+async def test_who_needs_nothing_more_does_not_wait_for_the_other_end(wrap):
+    """The goodbye arrives all the same, with what was written before it."""
+    async with serving() as site:
+        layer = {} if wrap is None else {"wrap": wrap(site.reactor)}
+        protocol = await site.connect(layer=layer)
+        (accepted,) = site.factory
+        accepted.transport.pauseProducing()
+        protocol.tell(commands.Ping)
+        protocol.close(alone=True)
+        await protocol.when_lost()
+        before = accepted.goodbye, accepted.lost
+        accepted.transport.resumeProducing()
+        await accepted.when_lost()
+
+        assert ((None, False), Reason.DONE) == (before, accepted.goodbye)
+        assert [] == site.log.named("protocol_violation")
 
 
 async def test_commands_travel_both_ways():

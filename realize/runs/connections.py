@@ -209,14 +209,15 @@ class Connections:
             )
         return sentences
 
-    async def close(self, reason: str, *, silent: bool) -> None:
+    async def close(self, reason: str, *, silent: bool, alone: bool = False) -> None:
         """Say goodbye to all, for the `Reason` of that name, and wait until they are closed.
 
         ``silent`` says that one of them did not answer any more: then nobody waits for long.
+        With ``alone``, nobody waits until the peers have closed them too.
         """
         lost: list[Deferred[RealizeError]] = []
         for connection in (*self._made.values(), *self._here.values()):
-            connection.close(Reason[reason], SILENT_CLOSE_TIMEOUT_S if silent else CLOSE_TIMEOUT_S)
+            connection.close(Reason[reason], SILENT_CLOSE_TIMEOUT_S if silent else CLOSE_TIMEOUT_S, alone=alone)
             lost.append(connection.when_lost())
         for each in lost:
             await each

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -60,6 +60,11 @@ def _not_closed(failure: Failure) -> bool:
     if not failure.check(RealizeError, DeferredTimeout, CancelledError):
         _log.failure("while a store was closed", failure)
     return failure.check(DeferredTimeout, CancelledError) is not None
+
+
+async def _any_true(answers: Sequence[Deferred[bool]]) -> bool:
+    """Wait for all, and return whether any of them is true."""
+    return any([await each for each in answers])
 
 
 class Session:
@@ -271,26 +276,36 @@ class Session:
         elif isinstance(error, Interrupted | CancelledError):
             self._reason = "INTERRUPTED"
 
-    async def disconnect(self) -> None:
-        """Close the stores and the connections; they are made anew when they are needed again, and with more care."""
+    async def disconnect(self, *, done: bool = False) -> None:
+        """Close the stores and the connections; they are made anew when they are needed again, and with more care.
+
+        With ``done``, nothing is under way at the peers: they are told, and nobody waits for two answers more.
+        """
         self._after_reconnect = True
         stores, self._stores = self._stores, []
         silent = False
+        # A peer that does not answer any more must not keep us, for one store after the other.
+        closing = [
+            store.close().addTimeout(STORE_CLOSE_TIMEOUT_S, self._reactor).addCallbacks(lambda _: False, _not_closed)
+            for store in stores
+        ]
         try:
-            # A peer that does not answer any more must not keep us, for one store after the other.
-            for closing in [store.close().addTimeout(STORE_CLOSE_TIMEOUT_S, self._reactor) for store in stores]:
-                silent |= await closing.addCallbacks(lambda _: False, _not_closed)
+            if not done:
+                silent = await _any_true(closing)
         finally:
             self._saved_before = self.compression_saved_bytes
             connections, self._connections = self._connections, None
             if connections is not None:
-                await connections.close(self._reason, silent=silent)
+                await connections.close(self._reason, silent=silent, alone=done)
+        if done:
+            # The end of a connection has closed what is at its other end.
+            await _any_true(closing)
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Close the stores, the connections and the threads, in this order."""
         self.ended_by(error)
         try:
-            await self.disconnect()
+            await self.disconnect(done=error is None)
         finally:
             await self._end_threads()
 

@@ -150,6 +150,16 @@ class BulkTLSTransport(BufferingTLSTransport):
         gathered = GatheredWrites(partial(TLSMemoryBIOProtocol.write, self), factory.turn_end)
         self._aggregator = gathered  # type: ignore[assignment]
         self.write = gathered.write  # type: ignore[method-assign]
+        self._alone = False
+
+    def close_alone(self) -> None:
+        """Let `loseConnection` not wait until the other end has closed TLS as well."""
+        self._alone = True
+
+    def _shutdownTLS(self) -> None:
+        super()._shutdownTLS()
+        if self._alone:
+            self.transport.loseConnection()  # type: ignore[union-attr]
 
     def dataReceived(self, bytes: bytes) -> None:  # noqa: A002 -- Twisted's name
         """Decrypt what has arrived, and deliver it; the handshake is left to Twisted."""
