@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import Final
+
 from realize.by_value import ByValue
 from realize.values import Preserve, Version, frozen
+
+_KINDS: Final = {
+    given: frozenset(
+        kind for kind, there in zip((Preserve.OWNER, Preserve.ACL, Preserve.XATTR), given, strict=True) if there
+    )
+    for given in product((False, True), repeat=3)
+}
+"""The kinds that there are, by whether there is an owner, a list, and whether there are extended attributes."""
 
 
 @frozen(eq=False, repr=False)
@@ -39,18 +50,13 @@ class Extras(ByValue):
     @property
     def kinds(self) -> frozenset[Preserve]:
         """What of it was asked for."""
-        given = (
-            (Preserve.OWNER, self.owner),
-            (Preserve.ACL, self.acl),
-            (Preserve.XATTR, self.xattrs),
-        )
-        return frozenset(kind for kind, value in given if value is not None)
+        return _KINDS[self.owner is not None, self.acl is not None, self.xattrs is not None]
 
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
         names = 0 if self.owner is None else len(self.owner.user) + len(self.owner.group)
-        return names + sum(len(each or b"") for each in (self.acl, self.default_acl, self.xattrs))
+        return names + len(self.acl or b"") + len(self.default_acl or b"") + len(self.xattrs or b"")
 
 
 @frozen(eq=False, repr=False)

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from realize.errors import AclNotKept, Busy, NoSpace, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
 from realize.extras import Extras, FoundExtras, Owner
-from realize.fs import acls, principals, xattrs
+from realize.fs import acls, awaiting, principals, syscalls, tree, xattrs
 from realize.fs.names import partial_name
 from realize.store.local import extras as module
 from realize.store.local import group_commit, links
@@ -912,6 +912,49 @@ def test_names_are_believed_for_a_while(monkeypatch):
     for number in range(3 * principals.MAX_REMEMBERED_ANSWERS):
         ask(b"%d" % number)
     assert len(ask._answers) <= principals.MAX_REMEMBERED_ANSWERS
+
+
+async def test_a_file_that_has_all_of_it_already_is_not_noted(place, monkeypatch):
+    """As most files that are moved as their owner: then nothing is set, and nothing has to be undone after a crash."""
+    store = await opened(place)
+    for name in ("setxattr", "removexattr", "fchown"):
+        monkeypatch.delattr(os, name)
+    monkeypatch.setattr(awaiting, "unmark", lambda _fd: None)
+
+    assert isinstance(await put(store, with_extras(owner=OURS, acl=b"", xattrs=b"")), Stored)
+    assert isinstance(await put(store, with_extras(owner=OURS, numeric=True), b"g"), Stored)
+    assert isinstance(await put(store, with_extras(acl=b""), b"h"), Stored)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_what_a_partial_has_from_its_directory_is_taken_off(place, monkeypatch, listed):
+    """Whether the file system names lists among extended attributes or not."""
+    os.setxattr(place, acls.DEFAULT, READ_BY_BIN)
+    monkeypatch.setattr(tree, "lists_acls", lambda _: listed)
+    if not listed:
+        plain = os.listxattr
+        monkeypatch.setattr(os, "listxattr", lambda fd: [each for each in plain(fd) if each.startswith("user.")])
+    store = await opened(place)
+
+    await put(store, with_extras(owner=OURS, acl=b"", xattrs=b""))
+
+    with pytest.raises(OSError, match="No data"):
+        os.getxattr(place / "f", acls.ACCESS)
+
+
+@pytest.mark.parametrize("kept", [None, READ_BY_BIN])
+def test_a_file_system_that_lists_lists_names_them(place, kept):
+    """So whoever has the names of all extended attributes need not ask for a list that is not among them."""
+    (place / "f").touch()
+    if kept is not None:
+        os.setxattr(place / "f", acls.ACCESS, kept)
+    fd = os.open(place / "f", os.O_RDONLY)
+    try:
+        if not syscalls.lists_acls(fd):
+            pytest.skip("this file system is not known to list them")
+        assert (kept is not None) == (acls.ACCESS.encode() in xattrs.listed(fd))
+    finally:
+        os.close(fd)
 
 
 async def test_nothing_more_is_asked_of_the_system_without_them(place, monkeypatch):

@@ -55,7 +55,7 @@ _LOCAL: Final = frozenset(
         0x01021994,  # tmpfs
     }
 )
-"""File systems whose files only this kernel changes, and which syncfs(2) makes durable."""
+"""File systems whose files only this kernel changes, which syncfs(2) makes durable, and which list what they keep."""
 
 
 def _declare(name: str, *arguments: type) -> ctypes._NamedFuncPointer:
@@ -166,6 +166,11 @@ def always_fresh(fd: int) -> bool:
 
     Elsewhere it may be up to some seconds old, since another machine, or a server in user space, changes them.
     """
+    return file_system(fd) in _LOCAL
+
+
+def lists_acls(fd: int) -> bool:
+    """Return whether listxattr(2) names the access control list of each file that has one, where ``fd`` is."""
     return file_system(fd) in _LOCAL
 
 

@@ -21,7 +21,14 @@ from realize.fs.ancestors import Ancestors
 from realize.fs.descriptors import release
 from realize.fs.file_locks import LOCKS, Lock
 from realize.fs.oserrors import Deed, storage_error, storage_errors
-from realize.fs.syscalls import FileStatus, always_fresh, fresh_fstat, may_keep_old_content, renames_what_is_open
+from realize.fs.syscalls import (
+    FileStatus,
+    always_fresh,
+    fresh_fstat,
+    lists_acls,
+    may_keep_old_content,
+    renames_what_is_open,
+)
 from realize.units import display_name
 
 DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,6 +76,7 @@ class Tree:
         self._keeps_old_content: dict[int, bool] = {}
         self._renames_what_is_open: dict[int, bool] = {}
         self._always_fresh: dict[int, bool] = {}
+        self._lists_acls: dict[int, bool] = {}
         self.made: list[Made] = []
         """The directories made on demand, in the order of their making."""
 
@@ -154,6 +162,13 @@ class Tree:
         if fresh is None:
             fresh = self._always_fresh[status.st_dev] = always_fresh(fd)
         return fresh
+
+    def lists_acls(self, fd: int, status: FileStatus) -> bool:
+        """Return whether `realize.fs.syscalls.lists_acls` holds for an open file, which has that status."""
+        lists = self._lists_acls.get(status.st_dev)
+        if lists is None:
+            lists = self._lists_acls[status.st_dev] = lists_acls(fd)
+        return lists
 
     def lock(
         self, directory: tuple[bytes, ...], fd: int, path: bytes, *, shared: bool = False, closing: bool = False

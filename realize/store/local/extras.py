@@ -68,6 +68,8 @@ _CANNOT: Final = frozenset(
 
 ALL_PERMISSIONS: Final = 0o777
 
+_ACCESS: Final = acls.ACCESS.encode()
+
 _SURELY_FITS_BYTES: Final = 512
 """What every file system takes that takes any of it; ext4, with blocks of 1 KiB, takes little more."""
 
@@ -284,15 +286,38 @@ def _try(directory_fd: int, extras: Extras, path: bytes) -> None:
         release(fd)
 
 
-def give_to_partial(fd: int, extras: Extras, path: bytes) -> int:
-    """Give a partial, which has the mode of one, all but its mode and its time.
+def give_to_partial(
+    fd: int, status: os.stat_result, extras: Extras, path: bytes, *, lists_acls: bool
+) -> tuple[int, bool]:
+    """Give a partial, which has that status and the mode of one, all but its mode and its time.
 
-    Returns the permission bits that it may have at most: fewer, if it does not get its list, which need not be kept.
+    Returns the permission bits that it may have at most: fewer, if it does not get its list, which need not be kept;
+    and whether it was given anything: most files belong to whoever writes them, and have no more than that.
+    ``lists_acls`` is as for `realize.fs.syscalls.lists_acls`.
     """
-    if not extras.kinds:
-        return ALL_PERMISSIONS
+    if not extras.kinds or _has_all(fd, status, extras, lists_acls=lists_acls):
+        return ALL_PERMISSIONS, False
     note_given(fd)
-    return _give(fd, os.fstat(fd), extras, path)
+    return _give(fd, status, extras, path), True
+
+
+def _has_all(fd: int, status: os.stat_result, extras: Extras, *, lists_acls: bool) -> bool:
+    """Return whether a file surely has just what it is to be given, so that there is nothing to set."""
+    if extras.acl or extras.xattrs or extras.default_acl is not None:
+        return False
+    try:
+        uid, gid = _numbers(extras)
+        if uid not in {None, status.st_uid} or gid not in {None, status.st_gid}:
+            return False
+        names = xattrs.listed(fd) if extras.xattrs is not None or (extras.acl is not None and lists_acls) else ()
+        if extras.xattrs is not None and any(map(xattrs.is_carried, names)):
+            return False
+        if extras.acl is None:
+            return True
+        return _ACCESS not in names if lists_acls else xattrs.value_of(fd, acls.ACCESS) is None
+    except (OSError, ValueError):
+        # Whoever sets it says what is wrong.
+        return False
 
 
 def give_to_final(fd: int, extras: Extras, path: bytes) -> int:

@@ -202,7 +202,7 @@ def _write(
             os.ftruncate(fd, 0)
         write_all(fd, file.content)
         note_origin(fd, origin, file.digest)
-        mode = set_attributes(fd, name, status, file.attributes, file.path)
+        mode, given = set_attributes(fd, name, status, file.attributes, file.path, tree)
         if anchor is None:
             started = time.perf_counter()
             os.fsync(fd)
@@ -224,7 +224,7 @@ def _write(
             mode=mode,
             anchor=anchor,
             lock=True,
-            given=is_given_more(file.attributes),
+            given=given,
         )
     except BaseException:
         try:
@@ -240,36 +240,35 @@ def brings_mode(attributes: Attributes | None) -> bool:
     return attributes is not None and (attributes.extras is None or not attributes.leaves(Preserve.MODE))
 
 
-def is_given_more(attributes: Attributes | None) -> bool:
-    """Return whether a file is given more than content, mode and time."""
-    return attributes is not None and attributes.extras is not None
-
-
 def set_attributes(
-    fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None, path: bytes
-) -> int | None:
+    fd: int, name: bytes, status: os.stat_result, attributes: Attributes | None, path: bytes, tree: Tree | None = None
+) -> tuple[int | None, bool]:
     """Set mode and mtime of a partial, which has that status; ignored where the file system does not support it.
 
     What else it is given comes first, and raises `realize.errors.NotKept` if that is impossible.
 
     The partial keeps its mark, unless its final ``name`` has the form of a partial's: there, a mark left by a power cut
     would make the final file look like a partial.
-    Returns the final mode, to be set when the mark is to be cleared, or None if the partial has no mark.
+    Returns the final mode, to be set when the mark is to be cleared, or None if the partial has no mark; and whether it
+    was given more than mode and mtime.
+    With the ``tree`` in which it is, less is asked of the system.
     """
     mode = _PLAIN_MODE if attributes is None else attributes.mode & 0o777
     mark = status.st_mode & MARK
     timed = attributes is not None
+    given = False
     if attributes is not None and attributes.extras is not None:
         # Without these, nothing of it is loaded.
         from realize.store.local.extras import give_to_partial
 
-        most = give_to_partial(fd, attributes.extras, path)
+        listing = tree is not None and tree.lists_acls(fd, status)
+        most, given = give_to_partial(fd, status, attributes.extras, path, lists_acls=listing)
         mode = (_PLAIN_MODE if attributes.leaves(Preserve.MODE) else mode) & most
         timed = not attributes.leaves(Preserve.TIMES)
     _if_supported(os.fchmod, fd, mode if names.is_partial(name) else mode | mark)
     if attributes is not None and timed:
         _if_supported(os.utime, fd, ns=(attributes.mtime_ns, attributes.mtime_ns))
-    return mode if mark else None
+    return mode if mark else None, given
 
 
 def _if_supported(call: Callable[..., None], *arguments: object, **named: object) -> None:

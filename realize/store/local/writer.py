@@ -42,7 +42,7 @@ from realize.store.local.location import RootedLocation
 from realize.store.local.old_version import OldVersion
 from realize.store.local.partials import open_partial
 from realize.store.local.promised_space import Crowded, Promise
-from realize.store.local.small_files import is_given_more, set_attributes
+from realize.store.local.small_files import set_attributes
 from realize.store.local.versions import Clock
 from realize.store.local.walker import WalkEntry
 from realize.store.origin import note_origin
@@ -326,7 +326,7 @@ class PartialFile:
             with self.handle as fd, storage_errors(self.path):
                 self._cut(fd)
                 note_origin(fd, self._origin, digest)
-                mode = set_attributes(fd, self._name, self._status, attributes, self.path)
+                mode, given = set_attributes(fd, self._name, os.fstat(fd), attributes, self.path)
                 with watch.syncing(Sync.FILE):
                     os.fsync(fd)
             return Prepared(
@@ -345,7 +345,7 @@ class PartialFile:
                 fd=fd,
                 mode=mode,
                 keep=True,
-                given=is_given_more(attributes),
+                given=given,
             )
         except BaseException:
             self.discard()
