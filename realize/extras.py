@@ -8,7 +8,7 @@ from typing import Final
 from realize.by_value import ByValue
 from realize.values import Preserve, Version, frozen
 
-_KINDS: Final = {
+_KINDS_OF: Final = {
     given: frozenset(
         kind for kind, there in zip((Preserve.OWNER, Preserve.ACL, Preserve.XATTR), given, strict=True) if there
     )
@@ -50,13 +50,23 @@ class Extras(ByValue):
     @property
     def kinds(self) -> frozenset[Preserve]:
         """What of it was asked for."""
-        return _KINDS[self.owner is not None, self.acl is not None, self.xattrs is not None]
+        return _KINDS_OF[self.owner is not None, self.acl is not None, self.xattrs is not None]
 
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
         names = 0 if self.owner is None else len(self.owner.user) + len(self.owner.group)
         return names + len(self.acl or b"") + len(self.default_acl or b"") + len(self.xattrs or b"")
+
+
+@frozen(eq=False, repr=False)
+class WantedExtras(ByValue):
+    """What is to be carried over of each file; the rest is as in `Extras`."""
+
+    kinds: frozenset[Preserve]
+    numeric: bool = False
+    lenient: frozenset[Preserve] = frozenset()
+    leaves: frozenset[Preserve] = frozenset()
 
 
 @frozen(eq=False, repr=False)

@@ -28,7 +28,7 @@ from realize.errors import (
     StorageError,
     VerifyFailed,
 )
-from realize.extras import Extras, FoundExtras
+from realize.extras import Extras, FoundExtras, WantedExtras
 from realize.fs import names
 from realize.fs.identities import IDENTITY_BYTES
 from realize.leaving import Leaving
@@ -422,8 +422,10 @@ class MemoryStore:
         return 0.0
 
     @shielded
-    async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
-        """Read small files."""
+    async def read_small(
+        self, paths: Sequence[bytes], *, removing: bool = False, wanted: WantedExtras | None = None
+    ) -> list[Fetched | RealizeError]:
+        """Read small files; like a peer, without what is ``wanted``."""
         self.take_fault("read_small", b"")
         answers: list[Fetched | RealizeError] = []
         room = MAX_SMALL_BYTES
@@ -440,7 +442,7 @@ class MemoryStore:
             self._refuse_written(path)
         if len(file.content) > room:
             raise SourceChanged(f"{display_name(path)}: does not fit")
-        return Fetched(small_file(path, file.content, file.attributes), file.version)
+        return Fetched(small_file(path, file.content, evolve(file.attributes, extras=None)), file.version)
 
     @steadfast
     async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from realize.errors import AclNotKept, Busy, NoSpace, NotRegular, OwnerNotKept, ProtocolError, XattrNotKept
-from realize.extras import Extras, FoundExtras, Owner
+from realize.extras import Extras, FoundExtras, Owner, WantedExtras
 from realize.fs import acls, awaiting, principals, syscalls, tree, xattrs
 from realize.fs.names import partial_name
 from realize.store.local import extras as module
@@ -780,6 +780,75 @@ async def test_many_extras_are_told_in_parts(place):
 
 
 # What a directory accepts.
+
+
+async def came(store, *paths, **wanted):
+    """What came along with the content of files."""
+    asked = WantedExtras(**{"kinds": EXTRAS, **wanted})
+    return [each.file.attributes.extras for each in await store.read_small(paths, wanted=asked)]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("kinds", [{kind} for kind in EXTRAS] + [EXTRAS])
+async def test_what_is_wanted_comes_with_the_content(place, monkeypatch, kinds, listed):
+    """It is what is told when it is asked for, whether the file system names lists or not."""
+    monkeypatch.setattr(tree, "lists_acls", lambda _: listed)
+    for name in ("plain", "listed", "coloured", "again"):
+        (place / name).touch()
+    os.setxattr(place / "listed", acls.ACCESS, READ_BY_BIN)
+    os.setxattr(place / "coloured", "user.colour", b"red")
+    store = await opened(place)
+    paths = [b"plain", b"listed", b"coloured", b"again"]
+    asked = [await read(store, path, frozenset(kinds)) for path in paths]
+
+    assert asked == await came(store, *paths, kinds=frozenset(kinds))
+
+
+async def test_nobody_is_asked_for_names_while_content_is_read(place, monkeypatch):
+    """A directory service may take long, so what is not known comes later, by itself."""
+    (place / "f").touch()
+    os.setxattr(place / "f", acls.ACCESS, READ_BY_BIN)
+    monkeypatch.setattr(principals, "user_name", principals._Remembered(lambda _: b"kim"))
+    monkeypatch.setattr(principals, "group_name", principals._Remembered(lambda _: b"staff"))
+    store = await opened(place)
+
+    before = await came(store, b"f")
+    numbers = await came(store, b"f", numeric=True)
+    told = await read(store)
+
+    assert [None] == before
+    assert Owner(os.geteuid(), os.getegid()) == numbers[0].owner
+    assert [told] == await came(store, b"f")
+
+
+async def test_what_cannot_be_kept_does_not_come_along(place, monkeypatch):
+    """Whoever asks for it is told why; what the run does not insist on, or leaves, it tells with all of it."""
+    for name in ("f", "g"):
+        (place / name).touch()
+    store = await opened(place)
+    told = await read(store, b"g")
+    plain = xattrs.listed
+    odd = os.stat(place / "f").st_ino
+    named = lambda fd: [b"trusted.odd"] if os.fstat(fd).st_ino == odd else plain(fd)  # noqa: E731
+    monkeypatch.setattr(xattrs, "listed", named)
+    lenient, leaves = frozenset({Preserve.XATTR}), frozenset({Preserve.TIMES})
+
+    assert [None, told] == await came(store, b"f", b"g")
+    meant = evolve(told, lenient=lenient, leaves=leaves)
+    assert [meant, meant] == await came(store, b"f", b"g", lenient=lenient, leaves=leaves)
+
+
+async def test_no_more_comes_along_than_memory_should_hold(place, monkeypatch):
+    """As one answer about them."""
+    paths = [b"%d" % number for number in range(4)]
+    for path in paths:
+        (place / path.decode()).touch()
+        os.setxattr(place / path.decode(), "user.colour", b"red")
+    store = await opened(place)
+    one = await read(store, paths[0])
+    monkeypatch.setattr(module, "MAX_EXTRAS_BYTES", 2 * one.size)
+
+    assert [one, one, None, None] == await came(store, *paths)
 
 
 async def test_a_directory_takes_what_it_accepts(place):

@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from realize.errors import AclNotKept, NotKept, OwnerNotKept, SourceChanged, UsageError, XattrNotKept
-from realize.extras import Extras, Owner
+from realize.extras import Extras, Owner, WantedExtras
 from realize.mover.events import End, Failed, How, NotPreserved, Planned, Postponed
 from realize.values import (
     EXTRAS,
@@ -208,6 +208,28 @@ def test_extras_belong_to_the_content_that_was_read(size):
     assert [SourceChanged] == [type(each.error) for each in trial.of(Postponed)]
     assert {"f": (How.CREATED, True)} == trial.how()
     assert bytes(size - 1) + b"x" == destination.files[b"f"].content
+
+
+def test_what_came_with_the_content_is_not_asked_for():
+    """And the rest is."""
+    source, destination = source_with("f", "g"), MemoryStore()
+    reading, telling, asked = source.read_small, source.read_extras, []
+
+    def read_small(paths, *, wanted, **how):
+        asked.append(wanted)
+        come = lambda each: evolve(each.file, attributes=evolve(each.file.attributes, extras=KIM))  # noqa: E731
+        return reading(paths, **how).addCallback(lambda found: [evolve(found[0], file=come(found[0])), *found[1:]])
+
+    def read_extras(paths, *more, **named):
+        asked.append(paths)
+        return telling(paths, *more, **named)
+
+    source.read_small, source.read_extras = read_small, read_extras
+    trial = run(source, destination, preserve=EXTRAS, numeric_ids=True)
+
+    assert [WantedExtras(EXTRAS, numeric=True, leaves=frozenset({Preserve.TIMES})), [b"g"]] == asked
+    assert {(How.CREATED, True)} == set(trial.how().values())
+    assert extras_at(destination, "f") == extras_at(destination, "g")
 
 
 def test_a_file_with_very_many_attributes_goes_by_itself():

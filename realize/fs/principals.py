@@ -33,13 +33,21 @@ class _Remembered(Generic[_Question, _Answer]):
         self._answers: dict[_Question, tuple[float, _Answer]] = {}
 
     def __call__(self, question: _Question) -> _Answer:
-        known, now = self._answers.get(question), time.monotonic()
-        if known is not None and now - known[0] < _BELIEVED_S:
-            return known[1]
-        answer = self._ask(question)
+        try:
+            return self.at_hand(question)
+        except KeyError:
+            pass
+        now, answer = time.monotonic(), self._ask(question)
         if len(self._answers) >= MAX_REMEMBERED_ANSWERS:
             self._answers.clear()
         self._answers[question] = now, answer
+        return answer
+
+    def at_hand(self, question: _Question) -> _Answer:
+        """Return the answer without asking anybody; raises `KeyError` if it is not believed any more, or not known."""
+        since, answer = self._answers[question]
+        if time.monotonic() - since >= _BELIEVED_S:
+            raise KeyError(question)
         return answer
 
 
@@ -76,6 +84,17 @@ user_name: Final = _Remembered(_user_name)
 
 group_name: Final = _Remembered(_group_name)
 """The name of the group with that number; empty if none has it."""
+
+
+def known_user(number: int) -> bytes:
+    """The same, from memory alone; raises `KeyError` if it is not there."""
+    return user_name.at_hand(number)
+
+
+def known_group(number: int) -> bytes:
+    """The same for groups."""
+    return group_name.at_hand(number)
+
 
 user_number: Final = _Remembered(_user_number)
 """The number of the user of that name; None if there is none."""

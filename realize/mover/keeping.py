@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from attrs import define, evolve, field
 
 from realize.errors import Busy, NotKept, RealizeError, SourceChanged, UsageError
-from realize.extras import Extras, FoundExtras
+from realize.extras import Extras, FoundExtras, WantedExtras
 from realize.mover.events import End, NotPreserved, Observer
 from realize.mover.work import Side, TransferOptions, whole
 from realize.store.interfaces import IStore
@@ -26,6 +26,7 @@ from realize.values import (
     Directory,
     Fetched,
     Preserve,
+    SmallFile,
     Version,
 )
 
@@ -94,12 +95,22 @@ class Keeping:
 
     def of(self, attributes: Attributes, extras: Extras | None = None) -> Attributes:
         """Attributes as they are to be set now, with ``extras`` if these were not with them already."""
-        extras = extras or attributes.extras or Extras()
-        return evolve(attributes, extras=self.current(extras))
+        current = self.current(extras or attributes.extras or Extras())
+        if current is attributes.extras:
+            return attributes
+        return Attributes(attributes.mtime_ns, attributes.mode, current)
 
     def current(self, extras: Extras) -> Extras:
         """The same, insisting on what the run insists on by now; nothing that a source tells without being asked."""
         wanted = self.wanted
+        if (
+            extras.lenient == self.lenient
+            and extras.leaves == self.leaves
+            and extras.numeric == self.numeric
+            and extras.kinds <= wanted
+            and (extras.default_acl is None or Preserve.ACL in wanted)
+        ):
+            return extras
         return Extras(
             extras.owner if Preserve.OWNER in wanted else None,
             extras.acl if Preserve.ACL in wanted else None,
@@ -109,6 +120,10 @@ class Keeping:
             lenient=self.lenient,
             leaves=self.leaves,
         )
+
+    def asks(self) -> WantedExtras | None:
+        """What to ask of a source with each file; None if that is nothing."""
+        return WantedExtras(self.wanted, self.numeric, self.lenient, self.leaves) if self.wanted else None
 
     async def read(self, store: IStore, paths: Sequence[bytes]) -> list[FoundExtras | RealizeError]:
         """Read what is carried over of these; raises `SideError` if the source refuses the whole call."""
@@ -133,10 +148,10 @@ class Keeping:
     async def complete(
         self, store: IStore, answers: Sequence[Fetched | RealizeError]
     ) -> Sequence[Fetched | RealizeError]:
-        """Add what else is carried over to small files that were read, or say why that cannot be."""
+        """Add what else is carried over to small files that were read without it, or say why that cannot be."""
         if not self.wanted:
             return answers
-        fetched = [each for each in answers if not isinstance(each, RealizeError)]
+        fetched = [each for each in answers if not isinstance(each, RealizeError) and _extras_of(each) is None]
         paths, versions = [each.file.path for each in fetched], [each.version for each in fetched]
         found = iter(await self.of_versions(store, paths, versions))
         room = MAX_BATCH_EXTRAS_BYTES
@@ -145,7 +160,8 @@ class Keeping:
             if isinstance(each, RealizeError):
                 completed.append(each)
                 continue
-            extras = next(found)
+            come = _extras_of(each)
+            extras = next(found) if come is None else come
             if isinstance(extras, RealizeError):
                 completed.append(extras)
                 continue
@@ -153,9 +169,7 @@ class Keeping:
             if room < 0:
                 completed.append(Busy(f"{display_name(each.file.path)}: has too many attributes for a batch"))
                 continue
-            attributes = each.file.attributes
-            file = each.file if attributes is None else evolve(each.file, attributes=evolve(attributes, extras=extras))
-            completed.append(evolve(each, file=file))
+            completed.append(each if come is not None else _with(each, extras))
         return completed
 
     async def insisting(
@@ -193,6 +207,19 @@ class Keeping:
                 extras = Extras() if answer is None else answer.extras
                 completed.append(evolve(each, extras=self.current(extras)))
         return completed
+
+
+def _extras_of(fetched: Fetched) -> Extras | None:
+    attributes = fetched.file.attributes
+    return None if attributes is None else attributes.extras
+
+
+def _with(fetched: Fetched, extras: Extras) -> Fetched:
+    file, attributes = fetched.file, fetched.file.attributes
+    if attributes is None:
+        return fetched
+    given = Attributes(attributes.mtime_ns, attributes.mode, extras)
+    return Fetched(SmallFile(file.path, file.content, file.digest, given), fetched.version)
 
 
 def _matching(path: bytes, version: Version, found: FoundExtras | RealizeError) -> Extras | RealizeError:

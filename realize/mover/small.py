@@ -163,11 +163,14 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all files; returns those whose name is free at the destination, and those whose name is taken."""
         with whole(End.SOURCE):
-            answers: Sequence[Fetched | RealizeError] = await self.work.source.read_small(
-                list(self.candidates), removing=self.work.options.remove
-            )
-        if self.work.keeping is not None:
-            answers = await self.work.keeping.complete(self.work.source, answers)
+            keeping, paths, removing = self.work.keeping, list(self.candidates), self.work.options.remove
+            answers: Sequence[Fetched | RealizeError]
+            if keeping is None:
+                answers = await self.work.source.read_small(paths, removing=removing)
+            else:
+                answers = await self.work.source.read_small(paths, removing=removing, wanted=keeping.asks())
+        if keeping is not None:
+            answers = await keeping.complete(self.work.source, answers)
         absent: list[Fetched] = []
         conflicting: list[Fetched] = []
         settles = self.work.settles
@@ -371,7 +374,8 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
         keeping, file = self.work.keeping, fetched.file
         if keeping is None or file.attributes is None:
             return file
-        return evolve(file, attributes=keeping.of(file.attributes))
+        attributes = keeping.of(file.attributes)
+        return file if attributes is file.attributes else evolve(file, attributes=attributes)
 
 
 def _backup(stored: Stored | None) -> bytes:

@@ -57,7 +57,7 @@ from realize.values import (
 )
 
 if TYPE_CHECKING:
-    from realize.extras import Extras, FoundExtras
+    from realize.extras import Extras, FoundExtras, WantedExtras
 
 
 @frozen(eq=False, repr=False)
@@ -271,13 +271,16 @@ class IStore(Interface):
         Nothing is touched, so None is no promise.
         """
 
-    def read_small(paths: Sequence[bytes], *, removing: bool = False) -> Deferred[list[Fetched | RealizeError]]:
+    def read_small(
+        paths: Sequence[bytes], *, removing: bool = False, wanted: WantedExtras | None = None
+    ) -> Deferred[list[Fetched | RealizeError]]:
         """Read whole files, of at most `realize.values.MAX_SMALL_BYTES` bytes together.
 
         A file that does not fit gives `realize.errors.SourceChanged`, one that has more or less content than its size
         says `realize.errors.WrongSize`.
         If the files are to be removed afterwards (``removing``), a file that a program has open for writing, as far as
         that can be known, gives `realize.errors.SourceChanged`, too.
+        A file may come with what is ``wanted`` of it beside mode and time; of all others it is for `read_extras`.
         """
 
     def reads_at_once() -> int:

@@ -55,7 +55,7 @@ from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
 
 if TYPE_CHECKING:
-    from realize.extras import Extras, FoundExtras
+    from realize.extras import Extras, FoundExtras, WantedExtras
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -238,8 +238,14 @@ class RemoteStore:
         return self._packed(paths, packing.measure_path, ask)
 
     @shielded
-    async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
-        """See `IStore`."""
+    async def read_small(
+        self,
+        paths: Sequence[bytes],
+        *,
+        removing: bool = False,
+        wanted: WantedExtras | None = None,  # noqa: ARG002 -- of `IStore`
+    ) -> list[Fetched | RealizeError]:
+        """See `IStore`; nothing that is ``wanted`` comes along."""
 
         def ask(pack: list[bytes]) -> Deferred[list[Fetched | RealizeError]]:
             return self._turns.run(self._batches.read, pack, removing=removing)

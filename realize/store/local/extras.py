@@ -20,12 +20,12 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from attrs import evolve
 
 from realize.errors import AclNotKept, NotKept, NotRegular, OwnerNotKept, RealizeError, SourceChanged, XattrNotKept
-from realize.extras import Extras, FoundExtras, Owner
+from realize.extras import Extras, FoundExtras, Owner, WantedExtras
 from realize.fs import acls, principals, xattrs
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, reason, storage_error
@@ -68,7 +68,7 @@ _CANNOT: Final = frozenset(
 
 ALL_PERMISSIONS: Final = 0o777
 
-_ACCESS: Final = acls.ACCESS.encode()
+_LISTED_ACL: Final = acls.ACCESS.encode()
 
 _SURELY_FITS_BYTES: Final = 512
 """What every file system takes that takes any of it; ext4, with blocks of 1 KiB, takes little more."""
@@ -78,6 +78,21 @@ _FULL_BYTES: Final = 1 << 20
 
 _CAP_CHOWN: Final = 1 << 0
 _CAP_FOWNER: Final = 1 << 3
+
+
+class _NamesOf(NamedTuple):
+    """The functions that know the names of users and groups."""
+
+    user: acls.NameOf
+    group: acls.NameOf
+
+
+def _nobody(_: int) -> bytes:
+    return b""
+
+
+_NUMBERS: Final = _NamesOf(_nobody, _nobody)
+_NOT_LISTED: Final = frozenset({Preserve.OWNER})
 
 
 def not_kept(kind: Preserve, path: bytes, why: str) -> NotKept:
@@ -130,12 +145,14 @@ def read_extras(
 
     The answer is about the first of them, at least one, which take `MAX_EXTRAS_BYTES` together; else about all.
     """
+    asked = WantedExtras(wanted, numeric, lenient)
+    names = _NUMBERS if numeric else _NamesOf(principals.user_name, principals.group_name)
     answers: list[FoundExtras | RealizeError] = []
     size = 0
     with location.tree() as tree:
         for path in paths:
             try:
-                found = _read(location, tree, path, wanted, lenient, numeric=numeric)
+                found = _read(location, tree, path, asked, names)
                 size += found.extras.size
                 if answers and size > MAX_EXTRAS_BYTES:
                     break
@@ -147,21 +164,12 @@ def read_extras(
     return answers
 
 
-def _read(
-    location: RootedLocation,
-    tree: Tree,
-    path: bytes,
-    wanted: frozenset[Preserve],
-    lenient: frozenset[Preserve],
-    *,
-    numeric: bool,
-) -> FoundExtras:
+def _read(location: RootedLocation, tree: Tree, path: bytes, wanted: WantedExtras, names: _NamesOf) -> FoundExtras:
     directory, name = location.split(path)
     directory_fd = tree.directory(directory)
     status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        owner = _owner(status, path, lenient, numeric=numeric) if Preserve.OWNER in wanted else None
-        return FoundExtras(Extras(owner, numeric=numeric), version_of(fresh_stat(name, directory_fd)))
+        return FoundExtras(_of_link(status, path, wanted, names), version_of(fresh_stat(name, directory_fd)))
     fd = os.open(name, READ_FLAGS, dir_fd=directory_fd)
     try:
         before = fresh_fstat(fd)
@@ -169,7 +177,7 @@ def _read(
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
             raise NotRegular(f"{display_name(path)}: is a {kind_of(status.st_mode)}")
         refuse_ours(directory_fd, name, status, path)
-        extras = _extras(fd, status, path, wanted, lenient, numeric=numeric)
+        extras = _extras(fd, status, path, wanted, names)
         # Files are moved out of a directory all the time.
         if not stat.S_ISDIR(status.st_mode) and not unchanged(before, fresh_fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
@@ -180,43 +188,37 @@ def _read(
     return FoundExtras(extras, version_of(before))
 
 
-def _extras(
-    fd: int,
-    status: os.stat_result,
-    path: bytes,
-    wanted: frozenset[Preserve],
-    lenient: frozenset[Preserve],
-    *,
-    numeric: bool,
-) -> Extras:
-    owner = acl = default_acl = found = None
-    if Preserve.OWNER in wanted:
-        owner = _owner(status, path, lenient, numeric=numeric)
-    if Preserve.ACL in wanted:
-        with _kept(Preserve.ACL, path, lenient):
-            acl = _acl(fd, acls.ACCESS, numeric=numeric)
-            default_acl = _acl(fd, acls.DEFAULT, numeric=numeric) if stat.S_ISDIR(status.st_mode) else None
-    if Preserve.XATTR in wanted:
-        with _kept(Preserve.XATTR, path, lenient):
+def _extras(fd: int, status: os.stat_result, path: bytes, wanted: WantedExtras, names: _NamesOf) -> Extras:
+    acl = default_acl = found = None
+    if Preserve.ACL in wanted.kinds:
+        with _kept(Preserve.ACL, path, wanted.lenient):
+            acl = _acl(fd, acls.ACCESS, names)
+            default_acl = _acl(fd, acls.DEFAULT, names) if stat.S_ISDIR(status.st_mode) else None
+    if Preserve.XATTR in wanted.kinds:
+        with _kept(Preserve.XATTR, path, wanted.lenient):
             listed = xattrs.listed(fd)
             found = xattrs.read(fd, listed)
-            if (other := xattrs.lost(listed)) is not None and Preserve.XATTR not in lenient:
+            if (other := xattrs.lost(listed)) is not None and Preserve.XATTR not in wanted.lenient:
                 raise ValueError(f"{display_name(other)} cannot be kept")
-    return Extras(owner, acl, default_acl, found, numeric)
+    return evolve(_of_link(status, path, wanted, names), acl=acl, default_acl=default_acl, xattrs=found)
 
 
-def _owner(status: os.stat_result, path: bytes, lenient: frozenset[Preserve], *, numeric: bool) -> Owner | None:
-    uid, gid = status.st_uid, status.st_gid
-    with _kept(Preserve.OWNER, path, lenient):
-        if uid == principals.unmapped_user() or gid == principals.unmapped_group():
-            raise ValueError("it is somebody who has no number in this user namespace")
-        if numeric:
-            return Owner(uid, gid)
-        return Owner(uid, gid, principals.user_name(uid), principals.group_name(gid))
-    return None
+def _of_link(status: os.stat_result, path: bytes, wanted: WantedExtras, names: _NamesOf) -> Extras:
+    """Return what a symlink has, and any file has."""
+    owner = None
+    if Preserve.OWNER in wanted.kinds:
+        with _kept(Preserve.OWNER, path, wanted.lenient):
+            owner = _owner(status.st_uid, status.st_gid, names)
+    return Extras(owner, numeric=wanted.numeric)
 
 
-def _acl(fd: int, name: str, *, numeric: bool) -> bytes:
+def _owner(uid: int, gid: int, names: _NamesOf) -> Owner:
+    if uid == principals.unmapped_user() or gid == principals.unmapped_group():
+        raise ValueError("it is somebody who has no number in this user namespace")
+    return Owner(uid, gid, names.user(uid), names.group(gid))
+
+
+def _acl(fd: int, name: str, names: _NamesOf) -> bytes:
     """Return the portable form of a list of an open file; empty if it has none."""
     try:
         found = os.getxattr(fd, name)
@@ -225,14 +227,68 @@ def _acl(fd: int, name: str, *, numeric: bool) -> bytes:
             raise
         unsupported = error.errno == errno.EOPNOTSUPP
     else:
-        return acls.portable(found, *((_nobody, _nobody) if numeric else (principals.user_name, principals.group_name)))
+        return acls.portable(found, names.user, names.group)
     if unsupported and name == acls.ACCESS and xattrs.value_of(fd, acls.NFS4) is not None:
         raise ValueError("it is one of NFS version 4, which cannot be kept")
     return b""
 
 
-def _nobody(_: int) -> bytes:
-    return b""
+class AtHand:
+    """Tells what is ``wanted`` of files that somebody reads anyway, for one batch, without anything that takes time.
+
+    What it does not tell is for `read_extras`: who has a number, where that is not known; what cannot be kept; and all
+    beyond `MAX_EXTRAS_BYTES`.
+    """
+
+    def __init__(self, wanted: WantedExtras) -> None:
+        self._wanted = wanted
+        self._names_of = _NUMBERS if wanted.numeric else _NamesOf(principals.known_user, principals.known_group)
+        self._room = MAX_EXTRAS_BYTES
+        self._plain: dict[tuple[int, int], Extras] = {}
+        """What files have that have only an owner, by that."""
+
+    def of_file(self, tree: Tree, fd: int, status: os.stat_result, path: bytes) -> Extras | None:
+        """Tell it of an open file, which has that status and is looked at once more afterwards."""
+        try:
+            if self._has_only_owner(tree, fd, status):
+                return self._of_plain(status, path)
+            extras = self._to_be_set(_extras(fd, status, path, self._wanted, self._names_of))
+        except (OSError, RealizeError, KeyError):
+            return None
+        self._room -= extras.size
+        return extras if self._room >= 0 else None
+
+    def of_link(self, status: os.stat_result, path: bytes) -> Extras | None:
+        """Tell it of a symlink that has that status."""
+        try:
+            return self._of_plain(status, path)
+        except (RealizeError, KeyError):
+            return None
+
+    def _has_only_owner(self, tree: Tree, fd: int, status: os.stat_result) -> bool:
+        kinds = self._wanted.kinds
+        if Preserve.ACL in kinds and not tree.lists_acls(fd, status):
+            return False
+        if kinds <= _NOT_LISTED:
+            return True
+        return not any(
+            name == _LISTED_ACL or xattrs.is_carried(name) or xattrs.is_lost(name) for name in xattrs.listed(fd)
+        )
+
+    def _of_plain(self, status: os.stat_result, path: bytes) -> Extras:
+        owner = status.st_uid, status.st_gid
+        found = self._plain.get(owner)
+        if found is None:
+            kinds = self._wanted.kinds
+            found = self._plain[owner] = evolve(
+                self._to_be_set(_of_link(status, path, self._wanted, self._names_of)),
+                acl=b"" if Preserve.ACL in kinds else None,
+                xattrs=b"" if Preserve.XATTR in kinds else None,
+            )
+        return found
+
+    def _to_be_set(self, extras: Extras) -> Extras:
+        return evolve(extras, lenient=self._wanted.lenient, leaves=self._wanted.leaves)
 
 
 # Setting.
@@ -314,7 +370,7 @@ def _has_all(fd: int, status: os.stat_result, extras: Extras, *, lists_acls: boo
             return False
         if extras.acl is None:
             return True
-        return _ACCESS not in names if lists_acls else xattrs.value_of(fd, acls.ACCESS) is None
+        return _LISTED_ACL not in names if lists_acls else xattrs.value_of(fd, acls.ACCESS) is None
     except (OSError, ValueError):
         # Whoever sets it says what is wrong.
         return False

@@ -7,7 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define
 from blake3 import blake3
@@ -37,6 +37,10 @@ from realize.store.local.versions import (
 from realize.store.origin import note_origin
 from realize.units import display_name
 from realize.values import MAX_SMALL_BYTES, Attributes, Fetched, OnConflict, Preserve, SmallFile
+
+if TYPE_CHECKING:
+    from realize.extras import WantedExtras
+    from realize.store.local.extras import AtHand
 
 FSYNC_MAX_FILES: Final = 8
 """Up to this many files of a batch are fsynced one by one; for more, one syncfs(2) is cheaper."""
@@ -76,17 +80,25 @@ def read_batch(
     paths: Sequence[bytes],
     clock: Clock,
     removing: bool,  # noqa: FBT001 -- what runs in a thread is called like this
+    wanted: WantedExtras | None = None,
 ) -> list[Fetched | RealizeError]:
     """Read whole small files; one that is not small, or no longer fits in the batch, gives `SourceChanged`.
 
     So does one that a program has open for writing, if it is to be removed afterwards (``removing``).
+    What is ``wanted`` of each comes along if it is at hand.
     """
+    at_hand: AtHand | None = None
+    if wanted is not None:
+        # Without these, nothing of it is loaded.
+        from realize.store.local.extras import AtHand
+
+        at_hand = AtHand(wanted)
     answers: list[Fetched | RealizeError] = []
     left = MAX_SMALL_BYTES
     with location.tree() as tree:
         for path in paths:
             try:
-                fetched = _read(location, tree, path, left, clock, removing=removing)
+                fetched = _read(location, tree, path, left, clock, at_hand, removing=removing)
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -97,7 +109,16 @@ def read_batch(
     return answers
 
 
-def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: Clock, *, removing: bool) -> Fetched:
+def _read(
+    location: RootedLocation,
+    tree: Tree,
+    path: bytes,
+    left: int,
+    clock: Clock,
+    at_hand: AtHand | None,
+    *,
+    removing: bool,
+) -> Fetched:
     directory, name = location.split(path)
     fd, status = open_settled(tree, directory, name, path, clock)
     try:
@@ -111,6 +132,7 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: C
         if len(content) != size or not fresh:
             # Elsewhere a read may end before the file does, and a file have more content than its size says.
             content += read_exactly(fd, size + 1 - len(content), len(content))
+        extras = None if at_hand is None else at_hand.of_file(tree, fd, status, path)
         if not unchanged(status, os.fstat(fd) if fresh else fresh_fstat(fd)):
             raise SourceChanged(f"{display_name(path)}: changed while it was read")
         if len(content) != size:
@@ -118,7 +140,7 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, left: int, clock: C
     finally:
         release(fd)
     version = version_of(status)
-    attributes = Attributes(version.mtime_ns, status.st_mode & 0o777)
+    attributes = Attributes(version.mtime_ns, status.st_mode & 0o777, extras)
     return Fetched(SmallFile(path, content, blake3(content).digest(), attributes), version)
 
 

@@ -75,7 +75,7 @@ from realize.values import (
 )
 
 if TYPE_CHECKING:
-    from realize.extras import Extras, FoundExtras
+    from realize.extras import Extras, FoundExtras, WantedExtras
     from realize.store.local.reader import LocalReader
     from realize.store.local.writer import LocalWriter
 
@@ -299,10 +299,12 @@ class LocalStore:
         return 0.0
 
     @shielded
-    async def read_small(self, paths: Sequence[bytes], *, removing: bool = False) -> list[Fetched | RealizeError]:
+    async def read_small(
+        self, paths: Sequence[bytes], *, removing: bool = False, wanted: WantedExtras | None = None
+    ) -> list[Fetched | RealizeError]:
         """See `IStore`."""
         answers: list[Fetched | RealizeError] = await self._while_open(
-            read_batch, self._location, paths, self._clock, removing
+            read_batch, self._location, paths, self._clock, removing, wanted
         )
         return answers
 
