@@ -12,6 +12,7 @@ from realize.cli.display.wording import Wording, plan_line
 from realize.errors import Conflict, ConnectionFailed, ProtocolError, UsageError
 from realize.fs import syscalls
 from realize.mover.events import Failed, Finished, How, OlderDestination, Planned, Postponed
+from realize.mover.other_names import OtherNames
 from realize.mover.plan import Action, decide, resolve
 from realize.mover.run import Run, Side, TransferOptions
 from realize.store.local import siblings as siblings_module
@@ -315,14 +316,19 @@ def test_a_destination_that_cannot_keep_both_makes_the_default_give_way(dry_run)
 def test_only_the_run_itself_replaces_what_it_has_stored():
     """Whatever somebody else has done with that file since, it is kept."""
     stored = Stored(Committed.CREATED, b"place", 5)
+    others = OtherNames()
     existing = Existing(final_size=7, ctime_ns=5, identity=b"place")
 
-    assert Action.RENAME is resolve(b"x", existing, RENAME, run_started_ns=0, sent=None)
-    assert Action.REPLACE is resolve(b"x", existing, RENAME, run_started_ns=0, sent=stored)
-    assert Action.RENAME is resolve(b"x", evolve(existing, ctime_ns=6), RENAME, run_started_ns=0, sent=stored)
-    assert Action.RENAME is decide(b"x", 7, Existing(obstacle="symlink"), RENAME, run_started_ns=0, sent=None)
+    assert Action.RENAME is resolve(b"x", existing, RENAME, run_started_ns=0, sent=None, others=others)
+    assert Action.REPLACE is resolve(b"x", existing, RENAME, run_started_ns=0, sent=stored, others=others)
+    assert Action.RENAME is resolve(
+        b"x", evolve(existing, ctime_ns=6), RENAME, run_started_ns=0, sent=stored, others=others
+    )
+    assert Action.RENAME is decide(
+        b"x", 7, Existing(obstacle="symlink"), RENAME, run_started_ns=0, sent=None, others=others
+    )
     with pytest.raises(Conflict):
-        decide(b"x", 7, Existing(obstacle="symlink"), OnConflict.SKIP, run_started_ns=0, sent=None)
+        decide(b"x", 7, Existing(obstacle="symlink"), OnConflict.SKIP, run_started_ns=0, sent=None, others=others)
 
 
 @pytest.mark.parametrize("way", ["push", "pull", "through", "local"])

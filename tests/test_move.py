@@ -319,7 +319,7 @@ def test_a_later_attempt_replaces_only_what_the_run_has_sent(content, meddle, gr
     assert trial.finish() is None
     [failed] = trial.of(Failed)
     assert (Conflict, End.DESTINATION) == (type(failed.error), failed.end)
-    assert "x: another file of this name arrived there during this run" in str(failed.error)
+    assert "x: the file of this name arrived there, or changed, during this run" in str(failed.error)
     assert ({b"x": kept}, {b"x": content[:-1] + b"!" + grown}) == (contents(destination), contents(source))
 
 

@@ -3,15 +3,18 @@
 import pytest
 
 from realize.errors import Conflict
+from realize.mover import other_names
+from realize.mover.other_names import OtherNames
 from realize.mover.plan import Action, decide, overlap
 from realize.values import Committed, Existing, OnConflict, Stored, Where, WhereKind
 
 RUN_START = 10_000_000_003
 
 
-def action(size, existing, policy=OnConflict.REPLACE, run_started_ns=RUN_START, sent=None):
+def action(size, existing, policy=OnConflict.REPLACE, run_started_ns=RUN_START, sent=None, others=None):
     """Decide about a file called x."""
-    return decide(b"x", size, existing, policy, run_started_ns=run_started_ns, sent=sent)
+    others = others or OtherNames()
+    return decide(b"x", size, existing, policy, run_started_ns=run_started_ns, sent=sent, others=others)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +58,29 @@ def test_something_else_under_the_name_is_never_replaced(obstacle):
 
 def test_a_file_that_arrived_during_the_run_is_not_replaced():
     """Two sources with the same name in one run: the second one stays at its source, the first one is not lost."""
-    with pytest.raises(Conflict, match="arrived there during this run"):
+    with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
         action(10, Existing(final_size=7, ctime_ns=RUN_START))
+
+
+def test_why_another_name_of_a_file_that_the_run_has_replaced_stays():
+    """It has not arrived there, and nobody else has changed it; another file that has got its inode may have."""
+    others = OtherNames()
+    others.note(Existing(final_size=7, mtime_ns=5, identity=b"place", ctime_ns=RUN_START - 1))
+
+    with pytest.raises(Conflict, match="x: this run has replaced, or found identical, the same file under another"):
+        action(10, Existing(final_size=7, mtime_ns=5, identity=b"place", ctime_ns=RUN_START), others=others)
+    with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
+        action(10, Existing(final_size=8, mtime_ns=5, identity=b"place", ctime_ns=RUN_START), others=others)
+
+
+def test_so_many_files_with_other_names_are_remembered(monkeypatch):
+    """The oldest is dropped."""
+    monkeypatch.setattr(other_names, "MAX_FILES", 2)
+    others, files = OtherNames(), [Existing(final_size=1, identity=bytes([number])) for number in range(3)]
+    for each in files:
+        others.note(each)
+
+    assert [False, True, True] == [others.has(each) for each in files]
 
 
 def test_a_file_that_was_there_before_the_run_is_replaced():
@@ -67,7 +91,7 @@ def test_a_file_that_was_there_before_the_run_is_replaced():
 @pytest.mark.parametrize("stamp", [10_000_000_000, 9_000_000_000])
 def test_coarse_stamps_count_as_late_as_they_may_be(stamp):
     """Where a file system keeps whole seconds, or 10 ms, a file may have arrived later than its stamp says."""
-    with pytest.raises(Conflict, match="arrived there during this run"):
+    with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
         action(10, Existing(final_size=7, ctime_ns=stamp))
 
 
@@ -75,7 +99,7 @@ def test_stamps_of_ten_milliseconds_are_coarse_too():
     """A file system like exFAT keeps hundredths of a second."""
     since = 10_015_000_000
 
-    with pytest.raises(Conflict, match="arrived there during this run"):
+    with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
         action(10, Existing(final_size=7, ctime_ns=10_010_000_000), run_started_ns=since)
     assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), run_started_ns=since)
 
@@ -101,7 +125,7 @@ def test_what_the_run_has_sent_itself_is_replaced():
 )
 def test_nothing_else_is_replaced_by_a_later_attempt(existing):
     """Another file, or the same one changed since, is somebody else's, whatever the clocks say of it."""
-    with pytest.raises(Conflict, match="arrived there during this run"):
+    with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
         action(10, existing, sent=OURS)
 
 

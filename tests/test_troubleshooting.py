@@ -23,6 +23,7 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.keys import load_identity
 from realize.locations import parse_location
 from realize.mover.events import Event, Finished, How, NoRoom, Retrying, SourceStarted, Stopped
+from realize.mover.other_names import OtherNames
 from realize.mover.plan import resolve
 from realize.runs.peers import no_pin
 from realize.runs.tally import Tally
@@ -58,7 +59,9 @@ def exposed_key() -> str:
     return raised(partial(load_identity, "key"))
 
 
-conflict = partial(resolve, b"a.jpg", Existing(final_size=1, ctime_ns=2), run_started_ns=1, sent=None)
+conflict = partial(
+    resolve, b"a.jpg", Existing(final_size=1, ctime_ns=2), run_started_ns=1, sent=None, others=OtherNames()
+)
 
 SAID: dict[str, Callable[[], str]] = {
     "there is no such configuration file": lambda: raised(lambda: read_config("none.toml", for_daemon=True)),
@@ -77,7 +80,7 @@ SAID: dict[str, Callable[[], str]] = {
     "is not there now": lambda: str(unavailable(b"inbox", "No such file or directory")),
     "no room": lambda: said(NoRoom(3, 4096, 1024)),
     "another file has this name": lambda: raised(lambda: conflict(OnConflict.FAIL)),
-    "arrived there during this run": lambda: raised(lambda: conflict(OnConflict.REPLACE)),
+    "arrived there, or changed, during this run": lambda: raised(lambda: conflict(OnConflict.REPLACE)),
     "cannot be removed": lambda: str(storage_error(PermissionError(errno.EACCES, "no"), b"a.jpg", Deed.REMOVE)),
     "cannot be read": lambda: str(storage_error(PermissionError(errno.EACCES, "Permission denied"), b"a", Deed.READ)),
     "kept both": lambda: said(Finished(b"a.jpg", 1, 1, How.RENAMED, b"", removed=True, stored_as=b"a.1.jpg")),

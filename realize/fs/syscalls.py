@@ -299,6 +299,11 @@ def is_open_for_writing(fd: int, *, closing: bool = False) -> bool:
     return False
 
 
+def has_lease(fd: int) -> bool:
+    """Return whether ``fd`` has a read lease that no opener waits for."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+
 def start_writeback(fd: int, offset: int, length: int) -> None:
     """Ask the kernel to start writing a range to disk, so that a later fsync has less to wait for; only a hint."""
     _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)

@@ -133,7 +133,15 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             existing = await _describe(work, path)
             with at(End.DESTINATION):
                 size = reader.version.size
-                action = decide(path, size, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
+                action = decide(
+                    path,
+                    size,
+                    existing,
+                    policy,
+                    run_started_ns=run_started_ns,
+                    sent=work.sent,
+                    others=work.others,
+                )
         else:
             # That was decided when it was described: there is no final file, so it is sent, after a partial if any.
             existing, action = known, Action.SEND
@@ -141,7 +149,14 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             if await _identical(work, path, path, reader):
                 return await _there(work, path, reader, existing)
             with at(End.DESTINATION):
-                action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=work.sent)
+                action = resolve(
+                    path,
+                    existing,
+                    policy,
+                    run_started_ns=run_started_ns,
+                    sent=work.sent,
+                    others=work.others,
+                )
             reader.close()
             reader = await _open(work, listed)
         if action is Action.SKIP:
@@ -166,6 +181,8 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
                 reader = await _open(work, listed)
         sending = _Sending(work, path, reader, existing, deltas, work.policy(existing, action), target, number)
         stored = await sending.run()
+        if stored.how is Committed.REPLACED:
+            work.others.note(existing)
         if target != path and stored.how is Committed.REPLACED:
             stored = evolve(stored, how=Committed.RENAMED, number=0 if work.sent is None else work.sent.number)
         if stored.how is Committed.SKIPPED:
@@ -178,6 +195,7 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
 async def _there(work: Work, path: bytes, reader: IReader, existing: Existing, stored_as: bytes = b"") -> Finished:
     """Finish a file whose content the destination has already, as ``existing``, perhaps under another name."""
     await refuse_same_file(work, path, existing)
+    work.others.note(existing)
     digest = await _finish(reader)
     return await _remove(work, path, reader, None, sent=0, digest=digest, stored_as=stored_as)
 

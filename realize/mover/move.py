@@ -528,7 +528,15 @@ class Move:
             try:
                 if isinstance(existing, RealizeError):
                     raise existing
-                action = decide(entry.path, entry.size, existing, policy, run_started_ns=run_started_ns, sent=None)
+                action = decide(
+                    entry.path,
+                    entry.size,
+                    existing,
+                    policy,
+                    run_started_ns=run_started_ns,
+                    sent=None,
+                    others=self.work.others,
+                )
             except RealizeError as error:
                 self.work.emit(Failed(entry.path, End.DESTINATION, error))
             else:

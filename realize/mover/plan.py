@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from realize.errors import Conflict
+from realize.mover.other_names import OtherNames
 from realize.units import display_name
 from realize.values import Existing, OnConflict, Stored, Where, WhereKind, coarseness_ns
 
@@ -27,7 +28,14 @@ class Action(enum.Enum):
 
 
 def decide(
-    path: bytes, size: int, existing: Existing, policy: OnConflict, *, run_started_ns: int, sent: Stored | None
+    path: bytes,
+    size: int,
+    existing: Existing,
+    policy: OnConflict,
+    *,
+    run_started_ns: int,
+    sent: Stored | None,
+    others: OtherNames,
 ) -> Action:
     """The action for a source file of ``size`` bytes; raises `Conflict` if it must stay at the source."""
     if existing.obstacle:
@@ -38,10 +46,18 @@ def decide(
         return Action.SEND if existing.partial_size is None else Action.RESUME
     if existing.final_size == size:
         return Action.COMPARE
-    return resolve(path, existing, policy, run_started_ns=run_started_ns, sent=sent)
+    return resolve(path, existing, policy, run_started_ns=run_started_ns, sent=sent, others=others)
 
 
-def resolve(path: bytes, existing: Existing, policy: OnConflict, *, run_started_ns: int, sent: Stored | None) -> Action:
+def resolve(
+    path: bytes,
+    existing: Existing,
+    policy: OnConflict,
+    *,
+    run_started_ns: int,
+    sent: Stored | None,
+    others: OtherNames,
+) -> Action:
     """The action once the destination is known to have a file of that name with other content.
 
     A final that changed at or after ``run_started_ns`` (by the destination's clock) may have come from another source
@@ -50,6 +66,7 @@ def resolve(path: bytes, existing: Existing, policy: OnConflict, *, run_started_
     The one exception is the file that this run has ``sent`` from an earlier version of the same source: with ``sent``,
     that file and no other may be replaced.
     Where both files are to be kept, only that one is replaced, and nothing else.
+    A final that stays because the run itself has changed it through one of the ``others`` of its names is said to.
     Raises `Conflict` if the file must stay at the source.
     """
     if policy is OnConflict.RENAME:
@@ -61,7 +78,12 @@ def resolve(path: bytes, existing: Existing, policy: OnConflict, *, run_started_
     arrived_ns = existing.ctime_ns + coarseness_ns(existing.ctime_ns)
     recent = existing.recent or arrived_ns >= run_started_ns
     if recent if sent is None else not sent.is_still(existing):
-        raise Conflict(f"{display_name(path)}: another file of this name arrived there during this run")
+        if others.has(existing):
+            raise Conflict(
+                f"{display_name(path)}: this run has replaced, or found identical, the same file under another name "
+                "(hard link); run it again to replace it here, too"
+            )
+        raise Conflict(f"{display_name(path)}: the file of this name arrived there, or changed, during this run")
     return Action.REPLACE
 
 

@@ -283,6 +283,8 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
             elif answer.how is Committed.SKIPPED:
                 self.outcomes[path] = _finished(fetched, How.SKIPPED, sent=fetched.version.size)
             else:
+                if answer.how is Committed.REPLACED:
+                    self.work.others.note(self.candidates[path].existing)
                 if answer.number:
                     self.beside[path] = numbered(path, answer.number)
                 self.arrived.append((fetched, answer))
@@ -325,7 +327,8 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
             return False
         try:
             policy, run_started_ns = self.work.options.policy, self.work.run_started_ns
-            action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=None)
+            others = self.work.others
+            action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=None, others=others)
         except RealizeError as error:
             self.outcomes[path] = SideError(End.DESTINATION, error)
             return False
@@ -343,6 +346,7 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
         except SideError as side_error:
             self.outcomes[path] = side_error
             return False
+        self.work.others.note(existing)
         self.arrived.append((fetched, None))
         return True
 

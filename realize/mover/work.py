@@ -26,6 +26,7 @@ from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
 from realize.mover.interfaces import Arrived, Feed, IManifest, Names, Sorting
+from realize.mover.other_names import OtherNames
 from realize.mover.plan import Action
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
@@ -125,6 +126,7 @@ class Work(ByValue):
     manifest: IManifest | None = None
     sent: Stored | None = None
     scarcity: Scarcity = field(factory=Scarcity)
+    others: OtherNames = field(factory=OtherNames)
     directories: Directories | None = None
     unsure: list[Finished] = field(factory=list)
     progress: Progress = field(factory=Progress)

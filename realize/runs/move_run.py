@@ -40,11 +40,13 @@ LOADED_AHEAD: Final = (
     "realize.store.client.store",
     "realize.store.client.streams",
     "realize.store.local.reader",
+    "realize.store.local.several_names",
     "realize.store.local.writer",
     "realize.wire.frames",
     "twisted.internet.endpoints",
 )
-"""What a large file needs, a symlink, the end of a run that prunes, and a connection, which may not be made at once."""
+"""What these need: large files, symlinks, replacing several names of a file, the end of a run that prunes, and a
+connection, which may not be made at once."""
 
 KEEPING_AHEAD: Final = (
     "realize.mover.grouped",

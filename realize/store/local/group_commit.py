@@ -29,7 +29,7 @@ import operator
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -62,6 +62,9 @@ from realize.store.local.siblings import take_number
 from realize.store.local.versions import open_if_readable, representable
 from realize.units import display_name
 from realize.values import Backup, Committed, OnConflict, Seen, Stored
+
+if TYPE_CHECKING:
+    from realize.store.local.several_names import OldFile
 
 MAX_GROUP_FILES: Final = 1024
 """A group takes no more submissions once it has this many files; deep ones count more than once."""
@@ -286,8 +289,9 @@ def _commit_below(
     watch: CommitHooks,
     stamps: Stamps,
 ) -> dict[int, Outcome]:
+    several, others = _of_one_file(files)
     by_directory: dict[tuple[bytes, ...], list[Prepared]] = {}
-    for each in files:
+    for each in others:
         by_directory.setdefault(each.directory, []).append(each)
     outcomes: dict[int, Outcome] = {}
     try:
@@ -296,11 +300,13 @@ def _commit_below(
         return {id(each): error for each in files}
     with tree:
         stamps.note()
-        renamed = [
+        renamed = {
             directory
             for directory, inside in by_directory.items()
             if _commit_inside(tree, directory, inside, failed, outcomes)
-        ]
+        }
+        for some in several:
+            renamed |= _commit_together(tree, some, failed, outcomes)
         stamps.note()
         note_arrivals(tree, renamed)
         not_durable: dict[tuple[bytes, ...], RealizeError] = {}
@@ -309,12 +315,35 @@ def _commit_below(
             anchor = next((each.anchor for each in files if each.anchor and each.anchor.device not in failed), None)
             with watch.syncing(Sync.DIRECTORIES):
                 not_durable = sync_directories(tree, renamed, anchor)
-    for directory, doubt in not_durable.items():
-        for each in by_directory[directory]:
-            outcome = outcomes[id(each)]
-            if isinstance(outcome, Stored) and outcome.how is not Committed.SKIPPED:
-                outcomes[id(each)] = doubt
+    for each in files if not_durable else ():
+        outcome = outcomes[id(each)]
+        if each.directory in not_durable and isinstance(outcome, Stored) and outcome.how is not Committed.SKIPPED:
+            outcomes[id(each)] = not_durable[each.directory]
     return outcomes
+
+
+def _of_one_file(files: Sequence[Prepared]) -> tuple[list[list[Prepared]], Sequence[Prepared]]:
+    """Return those that are to replace one version of one file, under several names, and all others."""
+    replacing = [each for each in files if each.replaces is not None and each.policy is OnConflict.REPLACE]
+    if len(replacing) < 2:
+        return [], files
+    by_version: dict[Seen | None, list[Prepared]] = {}
+    for each in replacing:
+        by_version.setdefault(each.replaces, []).append(each)
+    several = [some for some in by_version.values() if len(some) > 1]
+    chosen = {id(each) for some in several for each in some}
+    return several, [each for each in files if id(each) not in chosen]
+
+
+def _commit_together(
+    tree: Tree, files: Sequence[Prepared], failed: dict[int, OSError], outcomes: dict[int, Outcome]
+) -> set[tuple[bytes, ...]]:
+    """Rename files that replace several names of one file, adding to ``outcomes``; return the changed directories."""
+    # Without such files, it is not loaded.
+    from realize.store.local.several_names import OldFile
+
+    with OldFile() as old:
+        return {each.directory for each in files if _commit_inside(tree, each.directory, [each], failed, outcomes, old)}
 
 
 def _commit_inside(
@@ -323,8 +352,12 @@ def _commit_inside(
     files: Sequence[Prepared],
     failed: dict[int, OSError],
     outcomes: dict[int, Outcome],
+    old: OldFile | None = None,
 ) -> bool:
-    """Rename the files of one directory, adding to ``outcomes``; return whether that changed the directory."""
+    """Rename the files of one directory, adding to ``outcomes``; return whether that changed the directory.
+
+    ``old`` is the file that they replace, if others replace it, too.
+    """
     try:
         fd = tree.directory(directory)
         identity = tree.identity(directory)
@@ -336,7 +369,7 @@ def _commit_inside(
         outcome: Outcome
         try:
             _check(each, identity, failed)
-            stored = _rename(tree, fd, each)
+            stored = _rename(tree, fd, each, old)
             outcome = stored if stored.how is Committed.SKIPPED else _made(each, stored)
         except (OSError, MemoryError) as error:
             outcome = storage_error(error, each.path, Deed.COMMIT)
@@ -409,7 +442,7 @@ def _check(file: Prepared, identity: Inode, failed: dict[int, OSError]) -> None:
         raise failed[file.anchor.device]
 
 
-def _rename(tree: Tree, fd: int, file: Prepared) -> Stored:
+def _rename(tree: Tree, fd: int, file: Prepared, old: OldFile | None) -> Stored:
     """Give the partial its final name, as the policy says; return the outcome, which does not tell the version."""
     if identity_of(os.stat(file.partial, dir_fd=fd, follow_symlinks=False)) != file.inode:
         raise StorageError(f"{display_name(file.path)}: its partial was replaced by another file meanwhile")
@@ -428,45 +461,63 @@ def _rename(tree: Tree, fd: int, file: Prepared) -> Stored:
             return Stored(Committed.SKIPPED)
         if file.policy is OnConflict.FAIL:
             raise Conflict(f"{display_name(file.path)}: exists already")
-        if replaced := _replace(tree, fd, file):
+        if replaced := _replace(tree, fd, file, old):
             return replaced
     raise Busy(f"{display_name(file.path)}: keeps being replaced there")
 
 
-def _replace(tree: Tree, directory_fd: int, file: Prepared) -> Stored | None:
+def _replace(tree: Tree, directory_fd: int, file: Prepared, old: OldFile | None) -> Stored | None:
     """Replace the existing file by the partial; return None if it disappeared or was replaced meanwhile."""
     existing = refuse_obstacle(directory_fd, file.name, file.path)
     if existing is None:
         return None
-    backup: Backup | None = None
+    if old is not None and old.held:
+        if not old.is_still(existing):
+            raise _changed_there(file)
+        stored = _take_name(directory_fd, file, existing)
+        old.has_lost_name(existing)
+        return stored
     with contextlib.ExitStack() as stack:
         try:
             fd = open_if_readable(file.name, directory_fd)
         except FileNotFoundError:
             return None
+        guarded = False
         # A process that may not read a file cannot vouch for it either, so there is nothing to lock against.
         if fd is not None:
             stack.callback(release, fd)
-            stack.enter_context(tree.lock(file.directory, fd, file.path))
+            lock = stack.enter_context(tree.lock(file.directory, fd, file.path))
+            guarded = old is not None and not lock.of_process and old.keep_writers_away(tree, fd)
         existing = refuse_obstacle(directory_fd, file.name, file.path)
         if existing is None or (fd is not None and identity_of(os.fstat(fd)) != identity_of(existing)):
             return None
         if not _may_replace(file, existing):
-            raise Busy(f"{display_name(file.path)}: another program or run has just put it there, or changed it")
-        if file.backups is not None:
-            aside = set_aside(
-                file.root, file.backups, file.directory, directory_fd, file.name, existing, sync_directories
-            )
-            backup = aside.backup
-            if aside.moved:
-                # Nothing has the name now, or somebody else was faster.
-                try:
-                    rename_noreplace(directory_fd, file.partial, file.name)
-                except FileExistsError:
-                    return None
-                return Stored(Committed.REPLACED, backup=backup)
-        os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
+            raise _changed_there(file)
+        stored = _take_name(directory_fd, file, existing)
+        if guarded and old is not None and fd is not None:
+            old.hold(fd, existing, stack)
+    return stored
+
+
+def _take_name(directory_fd: int, file: Prepared, existing: FileStatus) -> Stored | None:
+    """Rename the partial over the existing file, which is kept as a backup, if asked to; None as for `_replace`."""
+    backup: Backup | None = None
+    if file.backups is not None:
+        aside = set_aside(file.root, file.backups, file.directory, directory_fd, file.name, existing, sync_directories)
+        backup = aside.backup
+        if aside.moved:
+            # Nothing has the name now, or somebody else was faster.
+            try:
+                rename_noreplace(directory_fd, file.partial, file.name)
+            except FileExistsError:
+                return None
+            return Stored(Committed.REPLACED, backup=backup)
+    os.rename(file.partial, file.name, src_dir_fd=directory_fd, dst_dir_fd=directory_fd)
     return Stored(Committed.REPLACED, backup=backup)
+
+
+def _changed_there(file: Prepared) -> Busy:
+    return Busy(f"{display_name(file.path)}: the file there has changed since it was looked at, or is another one")
 
 
 def _may_replace(file: Prepared, existing: FileStatus) -> bool:
