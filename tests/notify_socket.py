@@ -24,13 +24,16 @@ class NotifySocket:
         self._socket.close()
 
     def wait_for(self, name: str, value: str | None = None, seconds: float = 20) -> dict[str, str]:
-        """The next datagram that says that, such as ``READY=1``, or with that name at least."""
+        """The next datagram that says that, such as ``READY=1``, or with that name at least.
+
+        What was said already is heard however little time is left.
+        """
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(left)
+        while True:
+            self._socket.settimeout(max(0.0, deadline - time.monotonic()))
             try:
                 said = self._socket.recv(1 << 16).decode()
-            except TimeoutError:
+            except (BlockingIOError, TimeoutError):
                 break
             self.heard.append(dict(line.split("=", 1) for line in said.split("\n")))
             if name in self.heard[-1] and value in {None, self.heard[-1][name]}:

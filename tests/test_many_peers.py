@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import resource
 import socket
 from collections import deque
@@ -28,7 +29,7 @@ from realize.wire.connection import Greeting
 from realize.wire.server import MIN_READ_BYTES, PeerServerFactory, turn
 from realize.wire.traffic import Traffic
 from tests.loopback import Log, Pair, Raw
-from tests.processes import Site
+from tests.processes import Site, wait_for
 
 
 class Reading:
@@ -318,6 +319,7 @@ def test_a_daemon_without_a_free_descriptor_says_so_and_goes_on(tmp_path):
             assert b"" == held[-1].recv(1)
         for each in held:
             each.close()
+        wait_for(lambda: len(os.listdir(f"/proc/{site.daemon.pid}/fd")) < 25)  # it has noticed that they are gone
         answer = site.realize("status", "hostb")
     finally:
         site.stop()

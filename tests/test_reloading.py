@@ -199,7 +199,7 @@ def test_a_wrong_configuration_is_told_and_nothing_changes(site, tmp_path, optio
     assert "nonsense" in failed.stderr
     assert "throttle.service" in failed.stderr
     assert (2, 2) == (as_json.returncode, len(json.loads(as_json.stdout)["errors"]))
-    assert 2 == len([each for each in site.records() if each["event"] == "reload_failed"])
+    wait_for(lambda: 2 == len([each for each in site.records() if each["event"] == "reload_failed"]))
     assert 0 == site.realize("status", "hostb").returncode
 
 
@@ -234,8 +234,8 @@ def test_systemd_is_told_before_the_command_ends(tmp_path, runtime):
         site.start(environ={"NOTIFY_SOCKET": systemd.address})
         systemd.wait_for("READY", "1")
         done = reload(site, home=tmp_path)
-        systemd.wait_for("RELOADING", "1", seconds=0.1)
-        systemd.wait_for("READY", "1", seconds=0.1)
+        systemd.wait_for("RELOADING", "1", seconds=0)
+        systemd.wait_for("READY", "1", seconds=0)
         site.daemon.send_signal(signal.SIGHUP)
         systemd.wait_for("RELOADING", "1")
         wait_for(lambda: 2 == len([each for each in site.records() if each["event"] == "reloaded"]))

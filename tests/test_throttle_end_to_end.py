@@ -266,6 +266,7 @@ def test_a_command_obeys_its_timetable_in_the_middle_of_a_file(site, tmp_path, m
     assert early < eight
     assert 64 << 10 in [row["limit"] for row in limits if row["scope"] == "connection"]
     assert (0, True) == (command.wait(30), time.time() >= eight)
+    site.stop()
     told = [record for record in site.records() if record["event"] == "throttle_changed" and record["old"] == 64 << 10]
     assert {("send", None), ("receive", None)} == {(record["direction"], record["new"]) for record in told}
 
