@@ -1,6 +1,7 @@
 """How signals end a daemon: a real one under twistd, with a transfer that would take minutes."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from tests.processes import Site, wait_for
 def site(tmp_path):
     """A daemon that would wait for long, to which a command sends slowly."""
     (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "large").write_bytes(bytes(4 << 20))
+    (tmp_path / "source" / "large").write_bytes(os.urandom(4 << 20))
     site = Site(tmp_path)
     site.start("--drain", "10m")
     with site.spawn(

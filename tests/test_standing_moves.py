@@ -408,7 +408,7 @@ async def test_a_reload_adds_changes_and_removes_moves(two: Two) -> None:
 
 async def test_a_key_that_is_taken_out_ends_what_goes_on_with_it(two: Two) -> None:
     """A file on its way to whoever has that key does not arrive, and no other begins; with the key back, all go on."""
-    (two.out / "a").write_bytes(bytes(8 << 20))
+    (two.out / "a").write_bytes(os.urandom(8 << 20))
     two.start("nas", two.nas_config())
     config = two.cam_config(throttle="1M")
     cam = two.start("cam", config)
