@@ -51,15 +51,15 @@ def test_one_huge_file(site, tmp_path):
     source = tmp_path / "source"
     original = plant(source, 1, small=0, large=1, large_size=20 * MIB)
 
-    done, took = timed(site, "--json", "--throttle", "4M", "--max-duration", "3s", source, "hostb::inbox")
+    done, took = timed(site, "--json", "--throttle", "2M", "--max-duration", "6s", source, "hostb::inbox")
 
     summary = json.loads(done.stdout.splitlines()[-1])
     [interrupted] = summary["interrupted"]
     kept = partial_at(site.inbox, "large 0").stat().st_size
     assert 11 == done.returncode == summary["exit_code"]
-    assert 2.9 < took < 3 + BUSY_S
+    assert 5.9 < took < 6 + BUSY_S
     assert MIB < interrupted["reached"] <= kept
-    assert 1 == done.stderr.count("--max-duration 3s reached")
+    assert 1 == done.stderr.count("--max-duration 6s reached")
     assert 1 == len(done.stderr.splitlines())
     again = site.realize("--json", source, "hostb::inbox")
     [sent] = [
@@ -76,11 +76,11 @@ def test_many_small_files(site, tmp_path):
     source = tmp_path / "source"
     original = plant(source, 2, small=1500, large=0)
 
-    done, took = timed(site, "--throttle", "3M", "--max-duration", "4s", source, "hostb::inbox")
+    done, took = timed(site, "--throttle", "2M", "--max-duration", "6s", source, "hostb::inbox")
 
     here, there = digests(source), digests(site.inbox)
     assert 11 == done.returncode
-    assert took < 4 + BUSY_S
+    assert took < 6 + BUSY_S
     assert [] == [path for path, digest in original.items() if digest not in (here.get(path), there.get(path))]
     assert 0 < len([path for path in there if path in original]) < len(original)
     finish(site, source, original)
@@ -112,14 +112,14 @@ def test_grace_lets_files_under_way_finish(site, tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("a", "b"):
-        (source / name).write_bytes(os.urandom(10 * MIB))
+        (source / name).write_bytes(os.urandom(8 * MIB))
 
     done, took = timed(
-        site, "--jobs", "1", "--throttle", "2M", "--max-duration", "3s", "--grace", "30s", source, "hostb::inbox"
+        site, "--jobs", "1", "--throttle", "1M", "--max-duration", "6s", "--grace", "30s", source, "hostb::inbox"
     )
 
     assert 11 == done.returncode
-    assert 4.5 < took < 5 + BUSY_S
+    assert 7.5 < took < 8 + BUSY_S
     assert ["a"] == os.listdir(site.inbox)
     assert ["b"] == os.listdir(source)
 
@@ -129,10 +129,10 @@ def test_grace_that_does_not_suffice(site, tmp_path):
     source = tmp_path / "source"
     plant(source, 5, small=0, large=1, large_size=20 * MIB)
 
-    done, took = timed(site, "--throttle", "2M", "--max-duration", "2s", "--grace", "2s", source, "hostb::inbox")
+    done, took = timed(site, "--throttle", "2M", "--max-duration", "5s", "--grace", "2s", source, "hostb::inbox")
 
     assert 11 == done.returncode
-    assert 3.9 < took < 4 + BUSY_S
+    assert 6.9 < took < 7 + BUSY_S
 
 
 def test_a_failure_outranks_the_limit(site, tmp_path):
@@ -141,10 +141,10 @@ def test_a_failure_outranks_the_limit(site, tmp_path):
     plant(source, 6, small=3, large=1, large_size=20 * MIB)
     (site.inbox / ".hidden").mkdir()
 
-    done, _ = timed(site, "--throttle", "2M", "--max-duration", "2s", "--on-conflict=fail", source, "hostb::inbox")
+    done, _ = timed(site, "--throttle", "2M", "--max-duration", "5s", "--on-conflict=fail", source, "hostb::inbox")
 
     assert 1 == done.returncode
-    assert "--max-duration 2s reached" in done.stderr
+    assert "--max-duration 5s reached" in done.stderr
 
 
 @pytest.fixture
@@ -199,12 +199,12 @@ def test_a_peer_that_never_answers_hello(tmp_path):
     site.write_command_config()
     (tmp_path / "source").mkdir()
 
-    done, took = timed(site, "--max-duration", "3s", tmp_path / "source", "hostb::inbox")
+    done, took = timed(site, "--max-duration", "6s", tmp_path / "source", "hostb::inbox")
 
     server.close()
     for connection in shaken:
         connection.close()
-    assert (1, True, 1) == (done.returncode, took < 3 + BUSY_S, len(shaken))
+    assert (1, True, 1) == (done.returncode, took < 6 + BUSY_S, len(shaken))
 
 
 def test_between_two_attempts(tmp_path):
@@ -305,8 +305,7 @@ def test_whatever_hangs_the_process_ends(site, tmp_path, what):
     config.write_text(config.read_text().replace("127.0.0.1", "localhost"))
     destination = str(tmp_path / "target") if "commits" in what else "hostb::inbox"
     script = f"import sys, time\n{STUCK[what]}from realize.cli.main import main\nmain()\n"
-    # What hangs once the daemon was reached needs the time that a start takes on a busy machine.
-    limit_s = 5 if what in {"a disk", "the whole reactor"} else 2
+    limit_s = 5  # the time that a start takes on a busy machine
     began = time.monotonic()
 
     done = subprocess.run(
@@ -388,7 +387,7 @@ def test_a_daemon_that_is_restarted_is_waited_for(site, tmp_path):
     """The command comes back by itself and finishes the job, without sending again what has arrived."""
     source = tmp_path / "source"
     original = plant(source, 10, small=30, large=2, large_size=8 * MIB)
-    process = site.spawn("--json", "--throttle", "6M", source, "hostb::inbox", stdout=subprocess.PIPE)
+    process = site.spawn("--json", "--throttle", "4M", source, "hostb::inbox", stdout=subprocess.PIPE)
     wait_for(lambda: any(path.name.startswith(".large") and path.stat().st_size for path in site.inbox.iterdir()))
     site.stop(signal.SIGKILL)
     site.start()
@@ -443,14 +442,14 @@ def test_the_limit_while_shutting_down(site, tmp_path):
     source = tmp_path / "source"
     plant(source, 16, small=0, large=1, large_size=20 * MIB)
     began = time.monotonic()
-    process = site.spawn("--quiet", "--throttle-up", "4M", "--max-duration", "4s", source, "hostb::inbox")
+    process = site.spawn("--quiet", "--throttle-up", "4M", "--max-duration", "8s", source, "hostb::inbox")
     wait_for(lambda: any(site.inbox.iterdir()))
     site.daemon.send_signal(signal.SIGSTOP)
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
     try:
         assert process.wait(25) in {11, 20}
-        assert time.monotonic() - began < 4 + 5 + BUSY_S
+        assert time.monotonic() - began < 8 + 5 + BUSY_S
     finally:
         site.daemon.send_signal(signal.SIGCONT)
 
@@ -478,7 +477,7 @@ def test_a_daemon_that_stops_drains(site, tmp_path):
     site.start("--drain", "1s")
     source = tmp_path / "source"
     original = plant(source, 13, small=10, large=1, large_size=16 * MIB)
-    process = site.spawn("--quiet", "--throttle-up", "3M", source, "hostb::inbox")
+    process = site.spawn("--quiet", "--throttle-up", "2M", source, "hostb::inbox")
     wait_for(lambda: [path for path in site.inbox.glob(".large 0.*") if path.stat().st_size])
     began = time.monotonic()
     code = site.stop()

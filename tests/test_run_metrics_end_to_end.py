@@ -145,7 +145,7 @@ def test_the_time_limit(site, gateway, tmp_path):
 def test_a_run_that_hangs_is_reported_by_its_watchdog(site, gateway, deaf, tmp_path, answers):
     """The reactor is stuck for ever: it is pushed all the same, and does not last longer than without."""
     url = gateway.url if answers else deaf.url
-    options = ["--quiet", "--max-duration", "2s", "--metrics-pushgateway", url]
+    options = ["--quiet", "--max-duration", "5s", "--metrics-pushgateway", url]
     options += ["--metrics-textfile", str(tmp_path / "x.prom")]
     script = (
         "import sys, time\nimport realize.mover.move as m\nm.Move._is_selected = lambda *a, **k: time.sleep(600)\n"
@@ -162,8 +162,8 @@ def test_a_run_that_hangs_is_reported_by_its_watchdog(site, gateway, deaf, tmp_p
         check=False,
     )
 
-    assert (11, True) == (done.returncode, time.monotonic() - began < 2 + 5 + BUSY_S)
-    assert 1 == done.stderr.count("--max-duration 2s reached")
+    assert (11, True) == (done.returncode, time.monotonic() - began < 5 + 5 + BUSY_S)
+    assert 1 == done.stderr.count("--max-duration 5s reached")
     assert (11 if answers else None) == gateway.value("realize_last_exit_code")
     assert 'realize_last_exit_code{task="realize"} 11.0\n' in (tmp_path / "x.prom").read_text()
 
