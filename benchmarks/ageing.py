@@ -30,12 +30,11 @@ from typing import Final
 from attrs import frozen
 
 from benchmarks.machine import print_machine
-from benchmarks.ports import free_port
 from benchmarks.procfs import resident_memory
 from benchmarks.short_runs import Target, visit
 from benchmarks.tables import table
 from realize.keys import generate_identity, write_identity
-from tests.processes import Site, wait_for
+from tests.processes import Site, free_port, wait_for
 
 PEERS: Final = 6
 """Peers with which the runs are made; the first half may only create."""

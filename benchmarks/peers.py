@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import print_machine
-from benchmarks.ports import free_port
 from benchmarks.probe import Probe, ProbedSite
 from benchmarks.procfs import cpu_seconds, peak_memory, resident_memory, wake_ups
 from benchmarks.tables import mebibytes
 from realize.keys import generate_identity, write_identity
-from tests.processes import ENVIRONMENT, ROOT, wait_for
+from tests.processes import ENVIRONMENT, ROOT, free_port, wait_for
 
 PROCESSES: Final = 4
 """Processes that the peers are in."""

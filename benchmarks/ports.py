@@ -1,17 +1,10 @@
-"""Ports on loopback for what a benchmark starts."""
+"""Whether what a benchmark has started listens."""
 
 from __future__ import annotations
 
 import socket
 
 from tests.processes import wait_for
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 def listens(port: int) -> bool:

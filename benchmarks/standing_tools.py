@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
 
-from benchmarks.ports import free_port, wait_until_listening
-from tests.processes import Site, start_daemon, wait_for
+from benchmarks.ports import wait_until_listening
+from tests.processes import Site, free_port, start_daemon, wait_for
 
 SETTLE_S: Final = 1
 """Seconds that each program waits after a change, where it can be told."""

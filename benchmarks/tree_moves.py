@@ -10,9 +10,9 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks.ports import free_port, wait_until_listening
+from benchmarks.ports import wait_until_listening
 from benchmarks.procfs import Ran, cpu_seconds, run_watched
-from tests.processes import ENVIRONMENT, Site
+from tests.processes import ENVIRONMENT, Site, free_port
 
 
 @frozen

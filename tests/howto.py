@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from realize.keys import generate_identity, load_identity, write_identity
-from tests.processes import COMMAND, ENVIRONMENT, ROOT, run_program, start_daemon, wait_for
+from tests.processes import COMMAND, ENVIRONMENT, ROOT, free_port, run_program, start_daemon, wait_for
 
 PATHS = re.compile(r"(?<![\w.~/}-])/(?=(?:etc|srv|store|usr/local|var|run)/)")
 """Where an absolute path of a page begins: it becomes one below the folder of its machine."""
@@ -69,8 +68,7 @@ class Machine:
     def __init__(self, world: World, name: str):
         self.world, self.name, self.root = world, name, world.folder / name
         self.daemon: subprocess.Popen | None = None
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         for each in (
             "etc/realize",
             "srv/inbox",

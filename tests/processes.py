@@ -78,6 +78,17 @@ def wait_for(condition, seconds=30):
         time.sleep(0.02)
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses, and that no program gets which asks the kernel for any one.
+
+    So a daemon can come back at it, and nobody listens there meanwhile, however many other tests run.
+    """
+    while True:
+        number = random.SystemRandom().randrange(10_000, 32_768)  # the kernel gives those behind
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", number)):
+            return number
+
+
 def start_daemon(
     config: Path,
     log: Path,
@@ -119,7 +130,7 @@ class Site:
         self.inbox = inbox or folder / "inbox"
         self.inbox.mkdir(exist_ok=True, parents=True)
         self.rights = list(rights)
-        self.port = 0
+        self.port = free_port()
         self.daemon: subprocess.Popen | None = None
         self.keys = {}
         for name in ("command", "daemon"):
@@ -143,7 +154,7 @@ class Site:
         return self.folder / "daemon.log"
 
     def start(self, *options: str, twistd: tuple[str, ...] = (), environ: dict[str, str] | None = None) -> None:
-        """Start the daemon and wait until it listens; later starts use the same port."""
+        """Start the daemon and wait until it listens, always at the same port."""
         seen = self.log.stat().st_size if self.log.exists() else 0
         self.daemon = start_daemon(
             self.folder / "realized.toml", self.log, *options, twistd=twistd, environ=environ, program=self.program

@@ -103,9 +103,6 @@ def world(tmp_path_factory):
     site = Site(folder)
     limits = '[throttle.peers]\ntester = "1M"\n'
     config = folder / "realized.toml"
-    # Its port has to be known before it can move anything to itself.
-    site.start()
-    site.stop()
     site.write_daemon_config(limits + standing_moves(site))
     # Housekeeping looks as soon as a partial may be too old.
     config.write_text('partial_max_age = "2s"\n' + config.read_text())

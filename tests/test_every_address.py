@@ -106,7 +106,7 @@ def test_a_daemon_is_reached_at_both(tmp_path):
     """By address, and by a name that has both; the log has the addresses as they are."""
     site = Site(tmp_path)
     config = tmp_path / "realized.toml"
-    config.write_text(config.read_text().replace("tcp:0:interface=127.0.0.1", "*:0"))
+    config.write_text(config.read_text().replace(f"tcp:{site.port}:interface=127.0.0.1", f"*:{site.port}"))
     site.start()
     command = (tmp_path / "realize.toml").read_text()
     reached = []

@@ -34,7 +34,7 @@ from realize.throttle.endpoints import ThrottledClientEndpoint
 from realize.wire import pinned_endpoint
 from realize.wire.pinned_endpoint import PinnedClientEndpoint, PinnedParser, pinned_server_factory
 from realize.wire.tls import peer_public_key
-from tests.processes import ENVIRONMENT
+from tests.processes import ENVIRONMENT, free_port
 
 SERVER, CLIENT, OTHER = generate_identity(), generate_identity(), generate_identity()
 PEER = SERVER.public_key.base64
@@ -313,8 +313,7 @@ async def test_refusals_are_logged_unless_somebody_wants_them():
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_reached_may_be_better_later():
     """A closed port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        number = free.getsockname()[1]
+    number = free_port()
 
     error = await error_of(endpoint(number).connect(Talkers()))
 

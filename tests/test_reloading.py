@@ -149,10 +149,8 @@ def runtime(monkeypatch):
 
 @pytest.fixture
 def site(tmp_path, runtime):
-    """A daemon that runs, at the port of its configuration."""
+    """A daemon that runs."""
     site = Site(tmp_path)
-    site.start()
-    site.stop()
     site.start()
     yield site
     site.stop()

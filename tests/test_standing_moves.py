@@ -33,6 +33,7 @@ from realize.values import OnConflict
 from realize.watch import jobs as watch_jobs
 from realize.watch import source_watch
 from realize.wire.commands import Direction
+from tests.processes import free_port
 
 PATIENCE_S = 30.0
 """After so long, what is waited for will not happen."""
@@ -56,13 +57,13 @@ def files(directory: Path) -> dict[str, str]:
 class Two:
     """A machine that produces files, ``cam``, and one that takes them, ``nas``, each with a daemon."""
 
-    def __init__(self, folder: Path, ports: Iterator[int]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.out, self.inbox = folder / "out", folder / "inbox"
         self.out.mkdir()
         self.inbox.mkdir()
         self.keys = {"cam": generate_identity(), "nas": generate_identity()}
-        self.port = next(ports)
+        self.port = free_port()
         self.services: dict[str, RealizedService] = {}
 
     def nas_config(self, *rights: Right) -> Config:
@@ -126,24 +127,10 @@ def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "LINGER_S", 0.5)
 
 
-@pytest.fixture
-def free_ports() -> Iterator[int]:
-    """Ports that nobody uses now, so that a daemon can come back at the same address."""
-    import socket
-
-    def find() -> Iterator[int]:
-        while True:
-            with socket.create_server(("127.0.0.1", 0)) as taken:
-                number: int = taken.getsockname()[1]
-            yield number
-
-    return find()
-
-
 @pytest_twisted.async_yield_fixture
-async def two(tmp_path: Path, free_ports: Iterator[int]) -> AsyncIterator[Two]:
+async def two(tmp_path: Path) -> AsyncIterator[Two]:
     """Two machines whose daemons are stopped when the test has ended."""
-    machines = Two(tmp_path, free_ports)
+    machines = Two(tmp_path)
     yield machines
     await machines.stop_all()
 

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from benchmarks.comparison.tool import Guarantees, Place, Start, Tool
 from benchmarks.comparison.workloads import BIG
-from benchmarks.ports import free_port
+from tests.processes import free_port
 
 PIECE: Final = 1 << 20
 

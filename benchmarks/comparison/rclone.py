@@ -13,7 +13,7 @@ from benchmarks.comparison.programs import path_of
 from benchmarks.comparison.ssh import PROGRAMS as SSH_PROGRAMS
 from benchmarks.comparison.ssh import serve_ssh
 from benchmarks.comparison.tool import Guarantees, OptionedTool, Place, Start, Tool
-from benchmarks.ports import free_port
+from tests.processes import free_port
 
 
 @frozen

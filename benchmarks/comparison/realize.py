@@ -12,10 +12,9 @@ from attrs import frozen
 
 from benchmarks.comparison.tool import ALL, Guarantees, Place, Start, Tool
 from benchmarks.comparison.workloads import BIG
-from benchmarks.ports import free_port
 from realize.fs.names import partial_name
 from realize.store.local.partial_marks import RECEIVING
-from tests.processes import TWISTD, Site
+from tests.processes import TWISTD, Site, free_port
 
 COMMAND: Final = Path(sysconfig.get_path("scripts")) / "realize"
 

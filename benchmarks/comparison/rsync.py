@@ -15,7 +15,7 @@ from benchmarks.comparison.ssh import PROGRAMS as SSH_PROGRAMS
 from benchmarks.comparison.ssh import serve_ssh, ssh_command
 from benchmarks.comparison.tool import ALL, MOVES, Guarantees, OptionedTool, Place, Start, Tool
 from benchmarks.comparison.workloads import BIG
-from benchmarks.ports import free_port
+from tests.processes import free_port
 
 PARTIAL: Final = ".rsync-partial"
 ARCHIVE: Final = ("-a", "--remove-source-files", f"--partial-dir={PARTIAL}")

@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks.comparison.credentials import HOST_ALIAS, make_credentials
 from benchmarks.comparison.programs import path_of
 from benchmarks.comparison.tool import Place, Start
-from benchmarks.ports import free_port
+from tests.processes import free_port
 
 PROGRAMS: Final = frozenset({"ssh", "sshd"})
 
