@@ -73,10 +73,11 @@ async def read(reactor: Any, endpoint: str, seconds: str = "3") -> None:
         reader: Any = await clientFromString(reactor, endpoint).connect(Factory.forProtocol(Reader))
     except Exception as error:
         raise SystemExit(str(error)) from error
+    began = reactor.seconds()
     try:
         await reader.ended.addTimeout(float(seconds), reactor)
     except DeferredTimeout:  # as it should be: the stream has no end
-        print(f"{reader.lines} readings, {reader.size / float(seconds) / 1024:.1f} KiB/s")
+        print(f"{reader.lines} readings, {reader.size / (reactor.seconds() - began) / 1024:.1f} KiB/s")
     except Exception as error:
         raise SystemExit(f"after {reader.lines} readings: {error}") from error
 
