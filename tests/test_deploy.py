@@ -318,7 +318,7 @@ def variables_have_values(world):
     for variable in DASHBOARD["templating"]["list"]:
         if variable["type"] == "query":
             selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
-            series = world.prometheus.query(filled_in(selector))
+            series = world.prometheus.wait_for(filled_in(selector))
             found[variable["name"]] = {labels[label] for labels, _ in series}
 
     assert 1 == len(found.pop("instance"))

@@ -283,16 +283,16 @@ def test_prometheus_gets_what_the_documentation_says(site, gateway, tmp_path):
         [(labels, value)] = prometheus.wait_for(f"{LAST_SUCCESS}{selected}")
         assert {"__name__": LAST_SUCCESS, "job": job, "instance": "lab 3/left"} == labels
         assert 0 < time.time() - value < 120
-        [(_, moved)] = prometheus.query(f'realize_last_files{{job="{job}",result="created"}}')
+        [(_, moved)] = prometheus.wait_for(f'realize_last_files{{job="{job}",result="created"}}')
         assert 2 == moved
-        [(_, pushed)] = prometheus.query(f"push_time_seconds{selected}")
+        [(_, pushed)] = prometheus.wait_for(f"push_time_seconds{selected}")
         assert 0 < time.time() - pushed < 120
         [(labels, _)] = prometheus.wait_for(f'{LAST_SUCCESS}{{job="without",exported_job="{job}"}}')
         assert address == labels["instance"]
         alert = 'ALERTS{alertname=~"RealizeNoSuccess|RealizeNeverSucceeded",alertstate="firing",exported_job=""}'
         for late in ("stale", "never"):
             prometheus.wait_for(f'{alert} and on (job) realize_last_exit_code{{job="{late}"}}')
-        assert {"stale", "never"} == {labels["job"] for labels, _ in prometheus.query(alert)}
+        assert {"stale", "never"} == {labels["job"] for labels, _ in prometheus.wait_for(alert)}
 
     # What stays behind is deleted as the documentation says.
     line = document("sh", 0).strip()
