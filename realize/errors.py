@@ -15,7 +15,7 @@ This module imports no other module of Realize but the exit codes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from realize.exit_codes import ExitCode
 
@@ -239,6 +239,15 @@ class DeadlineReached(RealizeError):
 
     wire_code = b"DEADLINE"
     exit_code = ExitCode.DEADLINE_REACHED
+
+
+BUSY_CODES: Final = frozenset(each.wire_code for each in (SourceChanged, Unsettled, Busy))
+"""Codes of errors of files that somebody writes or uses at the moment: a later run moves them."""
+
+
+def is_busy(error: RealizeError) -> bool:
+    """Return whether a file failed that somebody uses: nobody has to do anything, unless it fails again and again."""
+    return error.wire_code in BUSY_CODES
 
 
 def next_step(error: RealizeError, location: str) -> str:

@@ -23,6 +23,7 @@ CAMERA = MoveStatus(
     last_run=RunResult(run="r1", began=1500.0, ended=1512.5, moved_files=4, moved_bytes=40),
     last_success=1512.5,
     failed_files=2,
+    busy_files=1,
     up_bps=1024,
     totals=Totals(
         moved_files=5,
@@ -63,6 +64,7 @@ def test_what_a_move_is_about(value):
         (5, "moved_files_total", {}),
         (50, "moved_bytes_total", {}),
         (2, "failed_files", {}),
+        (1, "busy_files", {}),
         (1, "run_duration_seconds_count", {}),
         (12.5, "run_duration_seconds_sum", {}),
         (2000, "run_start_timestamp_seconds", {}),

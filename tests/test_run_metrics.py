@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import time
+from contextlib import nullcontext
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -22,7 +23,17 @@ from realize.cli.exit_codes import command_exit_code
 from realize.cli.logs import command_log, logger_of
 from realize.cli.metrics_options import MetricsOptions, metrics_targets
 from realize.cli.options import LogOptions
-from realize.errors import ConfigError, ConnectionFailed, Interrupted, NoSpace, RealizeError, StorageError
+from realize.errors import (
+    Busy,
+    ConfigError,
+    ConnectionFailed,
+    Interrupted,
+    NoSpace,
+    RealizeError,
+    SourceChanged,
+    StorageError,
+    Unsettled,
+)
 from realize.exit_codes import ExitCode
 from realize.mover.events import (
     End,
@@ -148,6 +159,45 @@ def test_files_and_bytes_by_what_became_of_them():
     assert 1150 == pushed["realize_last_sent_bytes",]
     assert 2048 == pushed["realize_last_throttle_limit_bytes_per_second", "send"]
     assert math.inf == pushed["realize_last_throttle_limit_bytes_per_second", "receive"]
+
+
+BUSY = (
+    Failed(b"1", End.SOURCE, SourceChanged("1: changed")),
+    Failed(b"2", End.SOURCE, Unsettled("2: changed before its turn came")),
+    Failed(b"3", End.DESTINATION, Busy("3: is being written")),
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "code", "error", "busy", "lasting"),
+    [
+        ((), 0, None, 0, 0),
+        (BUSY, 1, None, 3, 0),
+        ((*BUSY, Failed(b"4", End.DESTINATION, NoSpace("full"))), 1, None, 3, 1),
+        ((*BUSY, Finished(b"1", 1, 1, How.CREATED, b"", removed=True)), 1, None, 2, 0),
+        ((Failed(b"", End.SOURCE, Busy("nas: is busy")),), 1, None, 0, 1),
+        (BUSY, 1, ConnectionFailed("lost"), 3, 1),
+        (BUSY, 20, Interrupted("interrupted"), 3, 0),
+        ((), 2, ConfigError("x"), 0, 1),
+    ],
+)
+def test_what_needs_nobody_is_told_from_what_does(events, code, error, busy, lasting):
+    """Files that others use go away by themselves; what ends the run as a whole, or fails a source, does not."""
+    gateway = Gateway()
+    metrics = metrics_of(MetricsTargets(gateway=gateway))
+    observe(metrics, SourceStarted("a", "b"), Found(4, 4), *events)
+
+    def result():
+        if error is not None:
+            raise error
+        return code
+
+    with nullcontext() if error is None else pytest.raises(type(error)):
+        metrics.close_after(result, 10.0)
+
+    [pushed] = gateway.pushed
+    assert code == pushed["realize_last_exit_code",]
+    assert [busy, lasting] == [pushed["realize_last_failures", kind] for kind in ("busy", "lasting")]
 
 
 def test_what_is_found_again_after_a_retry_counts_once():

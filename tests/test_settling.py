@@ -168,6 +168,20 @@ def test_failures_have_their_kind_and_last_over_a_restart() -> None:
     assert 2 == trial.settling.failed_files
 
 
+def test_files_that_others_use_are_told_from_other_failures() -> None:
+    """A file that somebody uses needs nobody."""
+    before = FileFailure(source="/a", path=b"old", since=1.0, attempts=7, code="busy", error="old: is written")
+    trial = Trial(failures=[before])
+    trial.watches["/a"].settled = [b"new"]
+    occasion = trial.settling.begin()
+    assert occasion is not None
+    [feed] = occasion.feeds
+    feed.next_page()
+    feed(Failed(b"new", End.DESTINATION, Conflict("new: another one")))
+
+    assert (2, 1) == (trial.settling.failed_files, trial.settling.busy_files)
+
+
 def test_the_backlog_is_that_of_all_sources() -> None:
     """With the oldest of them; of more than are known it is said that there are more."""
     trial = Trial()

@@ -60,6 +60,11 @@ class Hand:
         """How many failed."""
         return len(self.failures)
 
+    @property
+    def busy_files(self) -> int:
+        """How many of these others use."""
+        return sum(failed.code == "busy" for failed in self.failures)
+
     def is_first_failure(self, path: bytes) -> bool:
         """As `Trigger`."""
         return path not in {failed.path for failed in self.failures}

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from twisted.internet.task import Clock
 
-from realize.errors import Conflict, ConnectionFailed, RealizeError
+from realize.errors import Busy, Conflict, ConnectionFailed, RealizeError, SourceChanged, Unsettled
 from realize.moves.one_run import RunEnd
 from realize.moves.state import Unfinished
 from realize.moves.status import RunResult
@@ -230,6 +230,17 @@ def test_files_that_fail_are_known_since_their_first_failure() -> None:
         failure.error,
     )
     assert (1, 0) == (still, timed.failed_files)
+
+
+def test_files_that_others_use_are_told_from_other_failures() -> None:
+    """After a restart too."""
+    wall = Wall()
+    timed = every_ten_minutes(wall)
+    busy = (b"a", SourceChanged("a: is open")), (b"b", Unsettled("b: changed")), (b"c", Busy("c: is written"))
+    timed.ended(ended(failed=(*busy, (b"d", Conflict("d: another one")))))
+    after = Timed(wall.clock, Every(600.0), wall.now, ["/a"], None, failures=timed.failures)
+
+    assert [(4, 3)] * 2 == [(each.failed_files, each.busy_files) for each in (timed, after)]
 
 
 def test_the_backlog_is_what_the_last_run_left() -> None:

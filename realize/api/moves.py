@@ -129,7 +129,8 @@ class _ApiRun:
             error = problem
         seconds = time.monotonic() - self._began
         self._log_end(seconds, error)
-        code = await self._report(tally.exit_code(error))
+        as_a_whole = error is not None and not isinstance(error, DeadlineReached)
+        code = await self._report(tally.exit_code(error), as_a_whole=as_a_whole)
         if self._broken is not None:
             raise self._broken from error
         if isinstance(error, Interrupted):
@@ -185,10 +186,10 @@ class _ApiRun:
             self._run_log.deadline_reached(self._metrics.tally, seconds)
         self._run_log.ended(self._metrics.tally, seconds, error)
 
-    async def _report(self, code: ExitCode) -> ExitCode:
+    async def _report(self, code: ExitCode, *, as_a_whole: bool) -> ExitCode:
         """Report the end to where the metrics go, in a thread, for a gateway may take its time."""
         if not self._metrics.reports_end:
             return code
         threads = self._reactor.getThreadPool()
-        after = await deferToThreadPool(self._reactor, threads, self._metrics.close, code)
+        after = await deferToThreadPool(self._reactor, threads, self._metrics.close, code, as_a_whole=as_a_whole)
         return ExitCode.NOT_REPORTED if after == ExitCode.NOT_REPORTED else code

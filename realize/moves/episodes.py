@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, field
 
 from realize.by_value import ByValue
-from realize.errors import RealizeError
+from realize.errors import BUSY_CODES, RealizeError
 from realize.logger import Logger
 
 MAX_TOLD_FILES: Final = 100
@@ -20,6 +20,11 @@ MAX_TOLD_FILES: Final = 100
 def kind_of_error(error: RealizeError) -> str:
     """The word for the kind of an error, such as ``no_space``."""
     return error.wire_code.decode().lower()
+
+
+def is_busy_kind(kind: str) -> bool:
+    """Whether an error of this kind is one of a file that others use: see `realize.errors.is_busy`."""
+    return kind.upper().encode() in BUSY_CODES
 
 
 @define(repr=False)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import RealizeError
-from realize.moves.episodes import kind_of_error
+from realize.moves.episodes import is_busy_kind, kind_of_error
 from realize.moves.feed import SettledFeed
 from realize.moves.one_run import Occasion, RunEnd
 from realize.moves.state import FileFailure, Unfinished
@@ -94,6 +94,12 @@ class Settling:
     def failed_files(self) -> int:
         """See `realize.moves.trigger.Trigger`."""
         return sum(1 for watch in self._watches.values() for _ in watch.failures)
+
+    @property
+    def busy_files(self) -> int:
+        """See `realize.moves.trigger.Trigger`."""
+        failed = ((source, each.path) for source, watch in self._watches.items() for each in watch.failures)
+        return sum(is_busy_kind(self._errors[key][0]) for key in failed if key in self._errors)
 
     last_due: Final[float | None] = None
     unfinished: Final[Unfinished | None] = None

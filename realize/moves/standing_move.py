@@ -163,6 +163,7 @@ class StandingMove:
             error=state.error,
             error_code=state.error_code,
             failed_files=self._trigger.failed_files,
+            busy_files=self._trigger.busy_files,
             file_error="" if newest is None else newest.error,
             file_error_code="" if newest is None else newest.code,
             up_bps=rate_now(plan.options.up_bps, now),

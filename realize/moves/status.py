@@ -120,7 +120,8 @@ class MoveStatus(ByValue):
 
     ``when`` is as configured; ``watching`` says for each local source how it is watched, such as "events" or "polled".
     ``error`` and ``failing_since`` tell of a move that fails as a whole, ``failed_files`` of single files that wait for
-    another attempt, ``file_error`` is the most recent error of one.
+    another attempt, and ``busy_files`` of those among them that others use; ``file_error`` is the most recent error of
+    one.
     ``error_code`` and ``file_error_code`` are the words of these errors, such as ``no_space``: they name no file.
     ``next_run`` is when it starts again by itself; None for one that waits for files, or is paused.
     ``up_bps`` and ``down_bps`` are its own limits now, None is unlimited; ``up_change`` and ``down_change`` what they
@@ -142,6 +143,7 @@ class MoveStatus(ByValue):
     error: str = ""
     error_code: str = ""
     failed_files: int = 0
+    busy_files: int = 0
     file_error: str = ""
     file_error_code: str = ""
     up_bps: int | None = None

@@ -8,8 +8,8 @@ from typing import Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import RealizeError
-from realize.moves.episodes import kind_of_error
+from realize.errors import RealizeError, is_busy
+from realize.moves.episodes import is_busy_kind, kind_of_error
 from realize.moves.one_run import Occasion, RunEnd
 from realize.moves.state import MAX_FILE_FAILURES, FileFailure, Unfinished
 from realize.moves.status import KnownBacklog
@@ -60,6 +60,7 @@ class Timed:
         self._asked = False
         self._failed = {failed.path: failed for failed in failures}
         self._failed_files = len(self._failed)
+        self._busy_files = sum(is_busy_kind(failed.code) for failed in self._failed.values())
         self._left = (0, 0)
 
     @property
@@ -85,6 +86,11 @@ class Timed:
     def failed_files(self) -> int:
         """How many these are, with those that are not remembered."""
         return self._failed_files
+
+    @property
+    def busy_files(self) -> int:
+        """See `realize.moves.trigger.Trigger`."""
+        return self._busy_files
 
     def is_first_failure(self, path: bytes) -> bool:
         """See `realize.moves.trigger.Trigger`."""
@@ -153,6 +159,7 @@ class Timed:
             return
         before, self._failed = self._failed, {}
         self._failed_files = len(end.failed)
+        self._busy_files = sum(is_busy(error) for _, error in end.failed)
         for path, error in end.failed[:MAX_FILE_FAILURES]:
             known = before.get(path)
             self._failed[path] = FileFailure(

@@ -39,6 +39,10 @@ class Trigger(Protocol):
         """How many these are."""
 
     @property
+    def busy_files(self) -> int:
+        """How many of these others use, so that nobody has to do anything; see `realize.errors.is_busy`."""
+
+    @property
     def last_due(self) -> float | None:
         """The last occasion that was taken, in seconds since the epoch; None as files settle."""
 

@@ -122,7 +122,7 @@ class RunMetrics:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """Report an error that ended the command before, or outside of, its run."""
         if error is not None and not self.closing:
-            self.close(self._code_of(error))
+            self.close(self._code_of(error), as_a_whole=True)
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -162,14 +162,15 @@ class RunMetrics:
         try:
             code = result()
         except BaseException as error:
-            self.close(self._code_of(error), within)
+            self.close(self._code_of(error), within, as_a_whole=True)
             raise
         return self.close(code, within)
 
-    def close(self, code: int, within: float = REPORT_TIMEOUT_S) -> int:
+    def close(self, code: int, within: float = REPORT_TIMEOUT_S, *, as_a_whole: bool = False) -> int:
         """Report, once, that the run ends with this exit code; returns the exit code to end with.
 
         ``within`` is the time limit in seconds for the push, and again for the textfile.
+        ``as_a_whole`` says that an error ended the run, and not only single files failed.
         A second call waits a little for the first one to finish.
         May be called from any thread.
         """
@@ -178,7 +179,7 @@ class RunMetrics:
             if first:
                 self._code = code
         if first:
-            self._code = self._report(code, within)
+            self._code = self._report(code, within, as_a_whole=as_a_whole)
             self._closed.set()
         elif not self._closed.wait(self.urgent_timeout):
             return self._code or ExitCode.NOT_REPORTED
@@ -192,21 +193,25 @@ class RunMetrics:
         final = code if self._code is None else self._code
         return final if self._closed.is_set() else final or ExitCode.NOT_REPORTED
 
-    def _report(self, code: int, within: float) -> int:
+    def _report(self, code: int, within: float, *, as_a_whole: bool) -> int:
         if not self.reports_end:
             return code
         from realize.telemetry.metrics.run_metrics import Ending, last
 
-        figures, now = self._figures(), time.time()
+        figures, now, busy = self._figures(), time.time(), self.tally.busy
+        lasting = self.tally.failed - busy + (as_a_whole and code in {ExitCode.FAILED, ExitCode.USAGE})
         warnings = []
         if self._wanted.gateway is not None and self._pusher is not None:
-            failure = self._pusher.finish(last(figures, Ending(code, now, succeeded=code == 0)), within)
+            ending = Ending(code, now, succeeded=code == 0, busy=busy, lasting=lasting)
+            failure = self._pusher.finish(last(figures, ending), within)
             if failure is not None:
                 warnings.append(_not_pushed(self._wanted.gateway, failure))
                 code = code or ExitCode.NOT_REPORTED
         if self._textfile is not None:
             # Even if the push failed, the run was a success: everything was moved.
-            failure = self._write(figures, Ending(code, now, succeeded=code in {0, ExitCode.NOT_REPORTED}), within)
+            succeeded = code in {0, ExitCode.NOT_REPORTED}
+            ending = Ending(code, now, succeeded=succeeded, busy=busy, lasting=lasting)
+            failure = self._write(figures, ending, within)
             if failure is not None:
                 warnings.append(f"the metrics were not written to {display_text(self._textfile)}: {failure}")
                 code = code or ExitCode.NOT_REPORTED

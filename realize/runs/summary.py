@@ -52,6 +52,8 @@ class Summary(ByValue):
     removed: int
     """Files that were removed from the source."""
     failed: int
+    busy: int
+    """How many of those that failed are in use by others, or changed: a later run moves them."""
     not_kept: tuple[str, ...]
     """The kinds of attributes that were not kept of some files, which were moved all the same."""
     left: int
@@ -98,6 +100,7 @@ class Summary(ByValue):
             compression_saved_bytes=tally.compression_saved_bytes,
             removed=tally.removed,
             failed=tally.failed,
+            busy=tally.busy,
             not_kept=tuple(tally.not_kept),
             left=tally.left,
             held_back=tally.held_back,

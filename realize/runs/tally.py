@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from realize.by_value import ByValue
-from realize.errors import RealizeError
+from realize.errors import RealizeError, is_busy
 from realize.exit_codes import ExitCode
 from realize.mover.events import (
     Event,
@@ -72,6 +72,8 @@ class Tally(_Counts):
     compression_saved_bytes: int = 0
     """How many bytes of what was sent did not travel because it was compressed; known at the end."""
     failed: int = 0
+    busy: int = 0
+    """How many of those that ``failed`` are in use by others: see `realize.errors.is_busy`."""
     not_kept: dict[str, None] = field(factory=dict)
     """The kinds of attributes that were not kept of some files, which were moved all the same."""
     steps: int = 0
@@ -90,8 +92,8 @@ class Tally(_Counts):
     _abandoned: int = field(default=0, init=False)
     _recounted: _Counts = field(factory=_Counts, init=False)
     """Counts of files that are still at the current source, and so are found again if its listing starts again."""
-    _failures: dict[bytes, bool] = field(factory=dict, init=False)
-    """What failed of the current source, and whether it was found; a file that ends otherwise after all is removed."""
+    _failures: dict[bytes, tuple[bool, bool]] = field(factory=dict, init=False)
+    """What failed of the current source, whether it was found, and whether it is busy; removed if it ends otherwise."""
     _failed_files: int = field(default=0, init=False)
     """How many of those that ``failed`` were found: the others are directories and whole sources."""
     _lost: bool = field(default=False, init=False)
@@ -138,9 +140,8 @@ class Tally(_Counts):
                     count.planned_bytes += event.size
             case Failed(path):
                 self._ended(path)
-                self._failures[path] = event.found
-                self.failed += 1
-                self._failed_files += event.found
+                self._failures[path] = kinds = event.found, bool(path) and is_busy(event.error)
+                self._count_failure(*kinds, by=1)
             case NotPreserved(_, kind):
                 self.not_kept[kind.value] = None
             case Left():
@@ -166,11 +167,15 @@ class Tally(_Counts):
     def _ended(self, path: bytes) -> None:
         """Forget what was noted about a file, now that it has ended."""
         if path in self._failures:
-            self.failed -= 1
-            self._failed_files -= self._failures.pop(path)
+            self._count_failure(*self._failures.pop(path), by=-1)
         if self._in_flight or self.interrupted or self.unknown or self._kept:
             for known in (self._in_flight, self.interrupted, self.unknown, self._kept):
                 known.pop(path, None)
+
+    def _count_failure(self, found: bool, busy: bool, *, by: int) -> None:  # noqa: FBT001 -- they are kept together
+        self.failed += by
+        self.busy += by * busy
+        self._failed_files += by * found
 
     def _finished(self, event: Finished) -> None:
         self._ended(event.path)
@@ -198,7 +203,7 @@ class Tally(_Counts):
         self.left -= recounted.left
         self.held_back -= recounted.held_back
         self.pruned -= recounted.pruned
-        self.found_files = self.done - sum(self._failures.values())
+        self.found_files = self.done - sum(found for found, _ in self._failures.values())
         self.found_bytes = self.done_bytes
 
     def count(self, how: How) -> int:

@@ -91,6 +91,7 @@ class JsonLines:
                 "held_back": tally.held_back,
                 "pruned": tally.pruned,
                 "failed": tally.failed,
+                "busy": tally.busy,
                 "not_kept": list(tally.not_kept),
                 "interrupted": [
                     {**path_fields(path), "size": size, "reached": reached}

@@ -51,6 +51,7 @@ _FAMILIES_OF_MOVES: Final[tuple[tuple[type[MoveFamily], str, str, tuple[str, ...
     (CounterMetricFamily, "realize_move_moved_bytes", "Bytes of the files that were moved.", ()),
     (CounterMetricFamily, "realize_move_failures", "Failures of whole runs and of single files.", ("reason",)),
     (GaugeMetricFamily, "realize_move_failed_files", "Files that failed and wait for another attempt.", ()),
+    (GaugeMetricFamily, "realize_move_busy_files", "Files among those that failed which others use.", ()),
     (GaugeMetricFamily, "realize_move_run_start_timestamp_seconds", "When the present run began.", ()),
     (GaugeMetricFamily, "realize_move_last_run_duration_seconds", "Duration of the last run.", ()),
     (GaugeMetricFamily, "realize_move_last_run_timestamp_seconds", "When the last run ended.", ()),
@@ -126,6 +127,7 @@ def _samples(status: MoveStatus) -> Iterator[tuple[str, float, tuple[str, ...]]]
     for reason, failures in failures_by_code(status).items():
         yield "realize_move_failures", failures, (reason,)
     yield "realize_move_failed_files", status.failed_files, ()
+    yield "realize_move_busy_files", status.busy_files, ()
     for outcome, programs in status.totals.after.items():
         yield "realize_move_after", programs, (outcome,)
     for direction, bps in ((Direction.SEND, status.up_bps), (Direction.RECEIVE, status.down_bps)):

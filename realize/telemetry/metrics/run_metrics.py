@@ -76,11 +76,17 @@ class Pushes(ByValue):
 
 @frozen(eq=False, repr=False)
 class Ending(ByValue):
-    """How a run ended, and when (``at``, in seconds since the epoch); ``succeeded`` says that everything was moved."""
+    """How a run ended, and when (``at``, in seconds since the epoch); ``succeeded`` says that everything was moved.
+
+    ``busy`` counts files that failed since others use them, which a later run moves; ``lasting`` all else that failed,
+    the run as a whole too.
+    """
 
     exit_code: int
     at: float
     succeeded: bool
+    busy: int = 0
+    lasting: int = 0
 
 
 def live(look: Callable[[], Figures], pushes: Callable[[], Pushes] | None) -> Collector:
@@ -173,6 +179,8 @@ def _last(figures: Figures, ending: Ending | None, labels: Mapping[str, str]) ->
     if ending is None:
         return
     yield gauge("realize_last_exit_code", "Exit code of the last run that ended.", ending.exit_code)
+    text = "What failed in the last run that ended, by whether it goes away by itself."
+    yield _split("realize_last_failures", text, {"busy": ending.busy, "lasting": ending.lasting}, "kind", labels)
     yield gauge("realize_last_completion_timestamp_seconds", "When a run last ended, with any result.", ending.at)
     if ending.succeeded:
         yield _success(ending.at, labels)
