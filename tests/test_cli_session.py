@@ -67,9 +67,10 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Peer, Connection]
     """What would have been connected to."""
     made: list[tuple[Peer, Connection]] = []
 
-    async def connect(connections: Connections, peer: Peer, _identity: Identity) -> Any:
+    async def connect(connections: Connections, peer: Peer, _identity: Identity, ahead: Any) -> Any:
         made.append((peer, Connection()))
         made[-1][1].compress = connections._compress
+        ahead(made[-1][1])
         return made[-1][1]
 
     monkeypatch.setattr(Connections, "_connect", connect)

@@ -147,7 +147,7 @@ class Hanging:
         """What the session is told."""
         self.reason.append(error)
 
-    async def store(self, *_: object) -> object:
+    async def store(self, *_: object, **__: object) -> object:
         """Never comes."""
 
         def cancelled(_: object) -> None:

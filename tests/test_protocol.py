@@ -112,6 +112,23 @@ def test_who_is_not_welcome_is_told_why():
     end(pair)
 
 
+def test_what_was_sent_ahead_by_who_is_not_welcome_is_ignored():
+    """It breaks no rule, so the peer learns why it is not let in; its command fails with the connection."""
+
+    def welcome(protocol, greeting):
+        raise WrongPeer("the key was withdrawn")
+
+    pair = Pair(Clock(), welcome=welcome)
+    greeted = pair.client.hello()
+    ahead = pair.client.call(commands.Status)
+    error = result(pair, greeted)
+
+    assert (WrongPeer, "the key was withdrawn") == (type(error), str(error))
+    assert isinstance(result(pair, ahead), ConnectionFailed)
+    assert [] == pair.log.named("protocol_violation")
+    end(pair)
+
+
 def test_silence_ends_the_connection(pair):
     """A peer that sends nothing at all for too long is given up, and those who wait learn it."""
     pair.server.serve(Locator(Deferred))

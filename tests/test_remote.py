@@ -92,6 +92,49 @@ def test_a_store_says_where_it_is(age):
     assert ([HERE], ("read", "write")) == (asking.where, asking.store.rights)
 
 
+def test_a_store_may_be_asked_ahead_where_it_is():
+    """Once, if it is opened with that salt by a run that begins; with another one it is asked anew."""
+    asking = Remote()
+    asking.store = RemoteStore(asking.client, "inbox", b"base")
+    asking.store.open_ahead(b"salt")
+    first = asking.ask(asking.store.open(b"salt"))
+    [(command, question)] = asking.peer.asked
+    asking.answer(kind=HERE.kind, chain=list(HERE.identities), now=77, rights=["read", "write"], mode=0o750)
+
+    assert (commands.OpenDirectory, b"salt", [HERE]) == (command, question["salt"], first)
+    asking.peer.asked.clear()
+    for salt, age in ((b"other", 0), (b"salt", 5)):
+        asking.store.open_ahead(b"salt")
+        asking.ask(asking.store.open(salt, age))
+        assert [b"salt", salt] == [question["salt"] for _, question in asking.peer.asked]
+        asking.peer.asked.clear()
+    asking.client_wire.cut()
+    asking.flush()
+
+
+def test_a_store_with_backups_is_not_asked_ahead():
+    """The peer may be too old to keep them."""
+    asking = Remote()
+    asking.store = RemoteStore(asking.client, "inbox", b"base", backup_dir=b"old")
+
+    asking.store.open_ahead(b"salt")
+
+    assert [] == asking.peer.asked
+    asking.client_wire.cut()
+
+
+def test_what_was_asked_ahead_may_fail_unheard():
+    """When the run ends before it opens the store."""
+    asking = Remote()
+    asking.store = RemoteStore(asking.client, "inbox", b"base")
+    asking.store.open_ahead(b"salt")
+
+    closed = asking.ask(asking.store.close())
+    asking.client_wire.cut()
+
+    assert [None] == closed
+
+
 def test_nothing_is_asked_of_a_store_that_was_closed(asking):
     """Or that was not opened."""
     closed = asking.ask(asking.store.close())

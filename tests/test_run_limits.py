@@ -65,7 +65,7 @@ class Nas:
         """Not yet."""
         return self.closing
 
-    def close(self, *_: object) -> None:
+    def close(self, *_: object, **__: object) -> None:
         """It is closed at once."""
         self.closing.callback(ConnectionFailed("closed"))
 

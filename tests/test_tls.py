@@ -61,7 +61,7 @@ class Site:
         self.number = self.port.getHost().port
 
     def connect(self, *own, pins=(SERVER.public_key,), port=None, host="127.0.0.1", timeout=5, layer=(), **greeting):
-        """Connect as a client does; ``layer`` may have a layer between TLS and AMP."""
+        """Connect as a client does; ``layer`` has further options, such as a layer between TLS and AMP."""
         make = connecting_protocol(clock=self.reactor, log=self.log, greeting=Greeting("client", **greeting))
         own = own or (CLIENT,)
         options = {"make_protocol": make, "timeout": timeout, **dict(layer)}
@@ -497,6 +497,24 @@ async def test_who_needs_nothing_more_does_not_wait_for_the_other_end(wrap):
 
         assert ((None, False), Reason.DONE) == (before, accepted.goodbye)
         assert [] == site.log.named("protocol_violation")
+
+
+async def test_a_command_may_go_behind_hello():
+    """It is answered as if it had waited for Hello's answer, which it has not."""
+    asked = []
+
+    def ask(protocol):
+        asked.append((protocol.theirs, protocol.call(commands.Status)))
+
+    async with serving() as site:
+        protocol = await site.connect(layer={"ahead": ask})
+        [(greeting, answer)] = asked
+        with pytest.raises(Exception, match="does not know"):
+            await answer
+        protocol.close()
+        await protocol.when_lost()
+
+        assert None is greeting
 
 
 async def test_commands_travel_both_ways():

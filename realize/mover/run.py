@@ -63,6 +63,8 @@ __all__ = ["Run", "Side", "TransferOptions"]
 SOURCE_IDLE_S: Final = 5.0
 """A source that emits no event, or gives no first answer, for this long counts as hanging."""
 
+SALT_BYTES: Final = 16
+
 MISSING: Final = (NotFound, StorageError)
 """The errors of a source that does not exist or cannot be read."""
 
@@ -91,6 +93,8 @@ class Run:
     """What may be sent in all; None: everything."""
     sorting: Callable[[], Sorting] | None = None
     """Makes what sorts a listing; needed for the option ``order``."""
+    salt: bytes = field(factory=lambda: os.urandom(SALT_BYTES))
+    """With what the stores are opened; where they are is not to be recognised on another connection."""
     _scarcity: Scarcity = field(factory=Scarcity)
     _done: frozenset[int] = frozenset()
     _away: Unavailable | None = None
@@ -110,7 +114,15 @@ class Run:
 
     def resumed(self, sources: Sequence[Side], destination: Side) -> Run:
         """The rest of this run, over new connections to the same stores."""
-        return evolve(self, sources=sources, destination=destination, listed=set(self._done), progresses={}, away=None)
+        return evolve(
+            self,
+            sources=sources,
+            destination=destination,
+            salt=os.urandom(SALT_BYTES),
+            listed=set(self._done),
+            progresses={},
+            away=None,
+        )
 
     def start(self) -> Deferred[None]:
         """Run to the end; to be called once.
@@ -126,9 +138,9 @@ class Run:
         jobs = Jobs(self.clock)
         opening: dict[int, Deferred[Where | None]] = {}
         try:
-            salt = os.urandom(16)
-            resumed, self._began = self._began is not None, self.clock.seconds() if self._began is None else self._began
-            age_ns = int((self.clock.seconds() - self._began) * 1e9)
+            salt, now = self.salt, self.clock.seconds()
+            resumed, self._began = self._began is not None, now if self._began is None else self._began
+            age_ns = int((now - self._began) * 1e9)
             there = await self._open(self.destination, End.DESTINATION, salt, age_ns)
             for into in dict.fromkeys(each.into for each in self.sources):
                 if into is not None and into is not self.destination.store:

@@ -31,7 +31,7 @@ from realize.throttle.timetables import Timetables
 from realize.throttle.tree import Scope, ThrottleTree
 from realize.units import format_rate
 from realize.values import Compress
-from realize.wire.client import ConnectingProtocol, connect, connecting_protocol
+from realize.wire.client import Ahead, ConnectingProtocol, connect, connecting_protocol
 from realize.wire.commands import Direction, GetThrottle, Reason, SetThrottle
 from realize.wire.compression import capabilities
 from realize.wire.connection import CLOSE_TIMEOUT_S, Greeting, PeerProtocol
@@ -79,12 +79,12 @@ class Connections:
         self.attempt: ConnectingProtocol | None = None
         """The most recent attempt to connect; how far it got shows why it failed."""
 
-    async def to(self, peer: Peer, identities: Sequence[Identity]) -> ConnectingProtocol:
-        """The connection to a peer, with its limits in force."""
+    async def to(self, peer: Peer, identities: Sequence[Identity], ahead: Ahead = lambda _: None) -> ConnectingProtocol:
+        """The connection to a peer, with its limits in force; ``ahead`` is called if it is made for this."""
         made = self._made.get(peer)
         if made is None:
             with naming(peer):
-                made = self._made[peer] = await self._connect(peer, identities)
+                made = self._made[peer] = await self._connect(peer, identities, ahead)
                 # The directions are those of the peer.
                 for direction, limit in ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up)):
                     rate = self._begin(peer, direction, limit)
@@ -139,7 +139,7 @@ class Connections:
                 raise ConnectionFailed(here.nobody)
         return self._here[here]
 
-    async def _connect(self, peer: Peer, identities: Sequence[Identity]) -> ConnectingProtocol:
+    async def _connect(self, peer: Peer, identities: Sequence[Identity], ahead: Ahead) -> ConnectingProtocol:
         # A daemon that is reached in two ways must not take one connection for the other come back.
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
         greeting = Greeting(f"realize {__version__}", capabilities(self._compress), run)
@@ -163,6 +163,7 @@ class Connections:
             peer.pins,
             make_protocol=attempt,
             wrap=pacing(self._reactor),
+            ahead=ahead,
         )
         node = name
         if self._within is None:

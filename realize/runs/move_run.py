@@ -16,7 +16,7 @@ from realize.locations import Location
 from realize.mover.allowance import Allowance
 from realize.mover.events import Event, NotCompressed, Observer, PartialGone
 from realize.mover.interfaces import Feed, IManifest, Sorting
-from realize.mover.run import Run, Side
+from realize.mover.run import SALT_BYTES, Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.mover.work import SPENT
 from realize.runs.expiry import Tidying
@@ -248,7 +248,9 @@ class MoveRun:
 
     async def _attempt(self, locations: Sequence[Location]) -> None:
         """Connect, and move what is not moved yet."""
-        sources, destination = await self._sides(locations)
+        salt = os.urandom(SALT_BYTES)
+        # Who comes back opens the stores with the age of the run, which is not known before they are connected.
+        sources, destination = await self._sides(locations, salt if self._run is None else None)
         self._connected = True
         if self._reconnecting is not None:
             self._reconnecting.lost = None
@@ -267,6 +269,7 @@ class MoveRun:
                 self._names,
                 self._allowance,
                 self._sorting,
+                salt,
             )
         else:
             self._run = self._run.resumed(sources, destination)
@@ -277,14 +280,17 @@ class MoveRun:
         if self._tidying is not None:
             self._tidying(event)
 
-    async def _sides(self, locations: Sequence[Location]) -> tuple[list[Side], Side]:
-        """The sources, and the destination, which is a store of its own for each that may not learn what it holds."""
+    async def _sides(self, locations: Sequence[Location], salt: bytes | None) -> tuple[list[Side], Side]:
+        """The sources, and the destination, which is a store of its own for each that may not learn what it holds.
+
+        With the ``salt`` that the run opens them with, peers are asked ahead.
+        """
         session = self._session
         *sources, destination = locations
-        stores = [await session.store(each) for each in sources]
+        stores = [await session.store(each, salt=salt) for each in sources]
         origins = [None if self._options.trust_source else session.origin(each, destination) for each in sources]
         backup = b"" if self._options.backup_dir is None else os.fsencode(self._options.backup_dir)
-        into = {origin: await session.store(destination, origin, backup) for origin in dict.fromkeys(origins)}
+        into = {origin: await session.store(destination, origin, backup, salt) for origin in dict.fromkeys(origins)}
         feeds = self._feeds or repeat(None, len(sources))
         sides = [
             Side(*each) for each in zip(stores, map(str, sources), map(into.__getitem__, origins), feeds, strict=True)

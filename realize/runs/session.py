@@ -42,7 +42,7 @@ from realize.values import Compress
 if TYPE_CHECKING:
     from realize.runs.connections import Connections
     from realize.runs.limit_tree import LimitTree
-    from realize.wire.client import ConnectingProtocol
+    from realize.wire.client import Ahead, ConnectingProtocol
     from realize.wire.connection import PeerProtocol
 
 THREADS_PER_LOCATION: Final = 4
@@ -60,6 +60,10 @@ def _not_closed(failure: Failure) -> bool:
     if not failure.check(RealizeError, DeferredTimeout, CancelledError):
         _log.failure("while a store was closed", failure)
     return failure.check(DeferredTimeout, CancelledError) is not None
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 async def _any_true(answers: Sequence[Deferred[bool]]) -> bool:
@@ -179,18 +183,30 @@ class Session:
             return None
         return origin_of(peer.origin.spki)
 
-    async def store(self, location: Location, origin: bytes | None = None, backup_dir: bytes = b"") -> IStore:
+    async def store(
+        self, location: Location, origin: bytes | None = None, backup_dir: bytes = b"", salt: bytes | None = None
+    ) -> IStore:
         """The store at a location; connects if it must.
 
         ``origin`` is whom alone that comes from, and may be compared with, which is written there.
         What is replaced there goes to ``backup_dir``, below the location, if that is given.
+        ``salt`` is with what the store will be opened first: a peer is asked ahead for that.
         """
         if isinstance(location, LocalLocation):
             store: IStore = self._local(location.path)(origin=origin, backup_dir=backup_dir)
         else:
-            from realize.store.client.store import RemoteStore
+            store = await self._remote(location, origin, backup_dir, salt)
+        self._stores.append(store)
+        return store
 
-            protocol = await self.connected(self._peer(location.peer, location.host, location.port))
+    async def _remote(
+        self, location: RemoteLocation, origin: bytes | None, backup_dir: bytes, salt: bytes | None
+    ) -> IStore:
+        from realize.store.client.store import RemoteStore
+
+        stores: list[RemoteStore] = []
+
+        def make(protocol: PeerProtocol) -> None:
             store = RemoteStore(
                 protocol,
                 location.directory,
@@ -199,8 +215,19 @@ class Session:
                 origin=origin,
                 backup_dir=backup_dir,
             )
-        self._stores.append(store)
-        return store
+            stores.append(store)
+            if salt is not None:
+                store.open_ahead(salt)
+
+        try:
+            protocol = await self.connected(self._peer(location.peer, location.host, location.port), make)
+        except BaseException:
+            for store in stores:
+                store.close()
+            raise
+        if not stores:
+            make(protocol)
+        return stores[0]
 
     def _local(self, path: str) -> Callable[..., LocalStore]:
         """Makes stores of this machine that have everything in common but where that comes from which is written."""
@@ -216,9 +243,9 @@ class Session:
             )
         return self._locals[path]
 
-    async def connected(self, peer: Peer) -> ConnectingProtocol:
-        """The connection to a peer."""
-        connection = await self._all_connections().to(peer, self.credentials.identities())
+    async def connected(self, peer: Peer, ahead: Ahead = _nothing) -> ConnectingProtocol:
+        """The connection to a peer; ``ahead`` is called as for `realize.wire.client.connect`, if it is new."""
+        connection = await self._all_connections().to(peer, self.credentials.identities(), ahead)
         if connection.their_key is not None:
             self._shown[peer] = connection.their_key
         return connection

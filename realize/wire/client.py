@@ -24,6 +24,13 @@ from realize.wire.tls_bulk import BulkTLSFactory
 Wrap = Callable[[IProtocolFactory], IProtocolFactory]
 """Wraps a factory, to insert a layer between TLS and AMP, such as the traffic shaping of `realize.throttle`."""
 
+Ahead = Callable[["ConnectingProtocol"], object]
+"""Called once Hello is sent, to send behind it what may be asked before it is answered: a round trip less."""
+
+
+def _nothing(_: ConnectingProtocol) -> None:
+    pass
+
 
 @implementer(IHandshakeListener)
 class ConnectingProtocol(PeerProtocol):
@@ -94,18 +101,20 @@ def connect(
     make_protocol: Callable[[], ConnectingProtocol],
     timeout: float = CONNECT_TIMEOUT_S,
     wrap: Wrap | None = None,
+    ahead: Ahead = _nothing,
 ) -> Deferred[ConnectingProtocol]:
     """Connect to the holder of one of ``pins``; the Deferred fires when the peer has answered our Hello.
 
     Of our ``identities``, newest first, that one is shown which the peer knows.
     ``timeout`` is in seconds.
+    What is asked ``ahead`` fails if the peer does not let us in.
     Fails with `WrongPeer` if either side does not accept the other's key, with `VersionMismatch` if they do not speak
     the same protocol, and with `ConnectionFailed` for everything that a later attempt may not run into.
     Cancelling it closes whatever was opened.
     """
     label = format_address(host, port)
     connecting = Deferred.fromCoroutine(
-        _connect(reactor, host, port, identities, pins, label, make_protocol, timeout, wrap),
+        _connect(reactor, host, port, identities, pins, label, make_protocol, timeout, wrap, ahead),
     )
     given_up = False
 
@@ -141,6 +150,7 @@ async def _connect(
     make_protocol: Callable[[], ConnectingProtocol],
     timeout: float,
     wrap: Wrap | None,
+    ahead: Ahead,
 ) -> ConnectingProtocol:
     protocol = make_protocol()
     protocol.label = label
@@ -152,7 +162,9 @@ async def _connect(
     secured = BulkTLSFactory(tls, isClient=True, wrappedFactory=factory, clock=reactor)
     try:
         await connect_tcp(reactor, host, port, secured, timeout)
-        await protocol.hello()
+        greeted = protocol.hello()
+        ahead(protocol)
+        await greeted
     except RealizeError as error:
         protocol.abort(error)
         if protocol.refused:

@@ -129,6 +129,8 @@ class PeerProtocol(AnsweringProtocol):
         self.bytes_received = 0
         self.bytes_sent = 0
         self._welcome = welcome
+        self._turned_away = False
+        """Whether the peer was refused, and the answer to its Hello says why."""
         self.in_thread: RunInThread = maybeDeferred
         """Compresses and expands content; here, unless whoever has threads gives it some before Hello is over."""
         self.compression: Compression | None = None
@@ -474,6 +476,9 @@ class PeerProtocol(AnsweringProtocol):
 
     def received(self, box: AnyBox) -> None:
         """Handle a box; raises `ProtocolError` if it is a violation."""
+        if self._turned_away:
+            # It was sent ahead, behind Hello.
+            return
         if isinstance(box, dict):
             if box == _PING and self._is_open_to_pings:
                 self._got_ping()
@@ -603,6 +608,7 @@ class PeerProtocol(AnsweringProtocol):
             self.compression = Compression(self, self.in_thread, always=always)
 
     def _end_after_answer(self) -> None:
+        self._turned_away = True
         self.clock.callLater(0, self._lose, ConnectionFailed(f"{self.label} was refused"))
 
     def _check_idle(self) -> None:

@@ -99,6 +99,8 @@ class RemoteStore:
         self._origin = origin
         self._backup_dir = backup_dir
         self._handle = 0
+        self._ahead: tuple[bytes, Deferred[Where]] | None = None
+        """What `open_ahead` has asked, by its salt."""
         self._turns = DeferredSemaphore(MAX_PACKS_IN_FLIGHT)
         self._transit = Transit()
         self._batches = RemoteBatches(protocol, self._opened, self._transit, after_reconnect=after_reconnect)
@@ -123,8 +125,29 @@ class RemoteStore:
         """See `IStore`: older peers cannot."""
         return self._has(commands.HARD_LINKS)
 
+    def open_ahead(self, salt: bytes) -> None:
+        """Ask already for what `open` will be asked with this salt, while Hello is not answered yet.
+
+        A directory for backups is only asked for where the peer is known to understand that.
+        """
+        if not self._backup_dir:
+            self._ahead = salt, self._open(salt, 0)
+
     def open(self, salt: bytes, run_age_ns: int = 0) -> Deferred[Where]:
         """See `IStore`."""
+        if self._ahead is not None and (self._ahead[0], 0) == (salt, run_age_ns):
+            (_, answer), self._ahead = self._ahead, None
+            return answer
+        self._forget_ahead()
+        return self._open(salt, run_age_ns)
+
+    def _forget_ahead(self) -> None:
+        """Let what `open_ahead` has asked fail unheard; the end of the connection closes what it opens."""
+        if self._ahead is not None:
+            (_, answer), self._ahead = self._ahead, None
+            answer.addErrback(ignore_expected)
+
+    def _open(self, salt: bytes, run_age_ns: int) -> Deferred[Where]:
         if self._backup_dir:
             try:
                 self._require(commands.BACKUPS, "keep backups")
@@ -472,6 +495,7 @@ class RemoteStore:
 
     def close(self) -> Deferred[None]:
         """See `IStore`; if the connection has ended, the directory is closed already."""
+        self._forget_ahead()
         handle, self._handle = self._handle, 0
         if not handle or self._protocol.lost:
             return succeed(None)
