@@ -286,7 +286,10 @@ async def test_a_source_that_is_missing_holds_up_no_other(two: Two) -> None:
 
 
 class Disk:
-    """A source whose disk can be made to hang: then whatever works there waits, in its thread."""
+    """A source whose disk can be made to hang: then whatever works there waits, in its thread, from the next read on.
+
+    Whoever looks whether the source is there waits only after that: else it may be absent before anything is read.
+    """
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._answers = threading.Event()
@@ -303,7 +306,7 @@ class Disk:
             return read_batch(where, *more)
 
         def found(where: bytes) -> Any:
-            if where == self._path:
+            if where == self._path and self.reads:
                 self._answers.wait(3 * PATIENCE_S)
             return locate(where)
 
