@@ -95,7 +95,7 @@ async def serving(**options):
 
 async def settled(reactor, condition):
     """Wait until something is the case."""
-    for _ in range(500):
+    for _ in range(3_000):
         if condition():
             return
         await deferLater(reactor, 0.01)
