@@ -161,7 +161,7 @@ class Site:
         )
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            for line in self.log.read_bytes()[seen:].splitlines():
+            for line in self.log.read_bytes()[seen:].split(b"\n")[:-1]:  # what has its end is there as a whole
                 if b'"event":"listening"' in line:
                     self.port = json.loads(line)["port"]
                     self.write_command_config()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -50,8 +51,13 @@ async def until(holds: Callable[[], object], what: str = "it") -> None:
 
 
 def files(directory: Path) -> dict[str, str]:
-    """What is in a directory, by path: the content of each file."""
-    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+    """What is in a directory, by path: the content of each file, but for those that go meanwhile."""
+    found = {}
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError):
+                found[str(path.relative_to(directory))] = path.read_text()
+    return found
 
 
 class Two:
