@@ -6,6 +6,7 @@ The peer answers when, and what, the test says.
 import pytest
 
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, StorageError, Unanswered
+from realize.extras import Extras
 from realize.store.client import small_files as remote_small
 from realize.store.client import store as remote
 from realize.store.client import streams as remote_streams
@@ -297,6 +298,26 @@ def test_there_is_an_answer_for_each_question(asking, name, count):
     asking.answer(**{key: (values * 2)[:count] for key, values in answer.items()})
 
     assert [ProtocolError] == kinds(results)
+
+
+def test_directories_that_keep_nobody_out_are_set_together(asking):
+    """Those that might keep their owner from what is below them come after all others, in order."""
+    names = [b"%05d" % number for number in range(3 * MAX_PACK_ITEMS)]
+    narrow = {names[1]: {"mode": 0o500}, names[2]: {"mode": 0o755, "extras": Extras(acl=b"")}, names[-1]: {"mode": 0}}
+    results = asking.ask(
+        asking.store.set_directories([Directory(name, **narrow.get(name, {"mode": 0o755})) for name in names])
+    )
+    first = [[each.path for each in arguments["directories"]] for _, arguments in asking.asked()]
+    for pack in first:
+        asking.answer(done=[path[-1:] == b"7" for path in pack])
+    [(_, last)] = asking.asked()
+    asking.answer(done=[True, False, True])
+
+    assert [name for name in names if name not in narrow] == [path for pack in first for path in pack]
+    assert list(narrow) == [each.path for each in last["directories"]]
+    given = dict(zip(narrow, [True, False, True], strict=True))
+    [answers] = results
+    assert [given.get(name, name[-1:] == b"7") for name in names] == answers
 
 
 def test_a_removal_whose_answer_never_came_may_be_done(asking):

@@ -9,6 +9,7 @@ Nothing here has a timeout of its own: the connection has one, for replies (`rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, fail, gatherResults, succeed
@@ -62,6 +63,8 @@ R = TypeVar("R")
 
 MAX_PACKS_IN_FLIGHT: Final = 32
 """Packs of one store that are in flight at once; others wait for their turn."""
+
+_OWNERS: Final = 0o700
 
 _UNASKED_IDENTITIES: Final = "the peer tells identities of files that it was not asked for"
 
@@ -422,9 +425,24 @@ class RemoteStore:
         """See `IStore`; in order, as with `prune`."""
         return self._in_order(directories, packing.measure_directory, _directories_of, commands.MakeDirectories, "made")
 
-    def set_directories(self, directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
-        """See `IStore`; in order, as with `prune`."""
-        return self._in_order(directories, packing.measure_directory, _directories_of, commands.SetDirectories, "done")
+    @cancellable
+    async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
+        """See `IStore`; in order, as with `prune`, only those that may keep their owner from what is below them.
+
+        All others come first, and together: there may be thousands, and each pack would take a round trip.
+        """
+
+        def in_order(some: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
+            return self._in_order(some, packing.measure_directory, _directories_of, commands.SetDirectories, "done")
+
+        are_open = [each.extras is None and each.mode & _OWNERS == _OWNERS for each in directories]
+        open_ones = list(compress(directories, are_open))
+        if not open_ones:
+            return await in_order(directories)
+        answers = iter(await self._packed(open_ones, packing.measure_directory, in_order))
+        others = [each for each, is_open in zip(directories, are_open, strict=True) if not is_open]
+        later = iter(await in_order(others) if others else ())
+        return [next(answers if is_open else later) for is_open in are_open]
 
     @cancellable
     async def _in_order(
