@@ -39,10 +39,11 @@ def test_what_is_served(numbers, expected):
         ("irr", "3 moves, 2 running"),
         ("rpf", "3 moves, 1 running, 1 paused, failing: m2"),
         ("fffff", "5 moves, failing: m0, m1, m2, 2 more"),
+        ("sifs", "4 moves, failing: m2, stuck: m0, m3"),
     ],
 )
 def test_how_moves_fare(phases, expected):
-    """Those that fail are named, a few at most, and nothing of files is."""
+    """Those that fail, or have stuck files, are named, a few at most, and nothing of files is."""
     by_letter = {phase.value[0]: phase for phase in Phase}
     moves = [move(f"m{number}", by_letter[letter]) for number, letter in enumerate(phases)]
 

@@ -80,6 +80,14 @@ def test_the_list_has_a_line_for_each_move_and_one_for_each_trouble():
     ] == list(listing(report(CAMERA, NIGHT)))
 
 
+def test_the_list_says_how_many_of_the_files_that_failed_are_busy():
+    """They need nobody."""
+    busy = evolve(CAMERA, failed_files=3, busy_files=1)
+
+    assert "camera: 3 files failed (1 is busy), the last one: a: is a directory" in list(listing(report(busy)))
+    assert "failed        3 files (1 is busy), the last one: a: is a directory" in list(details(report(busy)))
+
+
 def test_the_list_names_sources_that_are_not_watched_well():
     """One that is not there moves nothing, and looks idle otherwise."""
     away = evolve(CAMERA, watching={"/a": "events", "/b": "absent", "/c": "limited"})

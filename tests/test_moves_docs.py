@@ -176,7 +176,7 @@ def test_what_a_program_is_told() -> None:
         ("(smaller files are still moved) | 5 minutes |", MAX_FULL_DELAY_S == 300.0),
         ("at the destination | {:g} s |", MAX_BUSY_DELAY_S),
         ("| an hour; when the file changes, as soon as it has settled |", settling.MAX_FILE_DELAY_S == 3_600.0),
-        ("If more than {:,} files fail", MAX_TOLD_FILES),
+        ("or more than {:,} files fail", MAX_TOLD_FILES),
         ("up to {:,} waiting files of each source", settling.MAX_KNOWN_FILES),
         ("at most {:,} of them", MAX_FILE_FAILURES),
         ("at most once a second", SAVE_INTERVAL_S == 1.0),

@@ -460,7 +460,23 @@ def test_a_file_is_named_in_the_log_when_it_first_fails(trial: Trial) -> None:
 
     assert (True, False) == (first, again)
     assert 0 < sum(full) <= 100
-    assert ["move_failing"] == trial.events()
+    assert ["move_stuck"] == trial.events()
+
+
+def test_a_move_whose_files_cannot_be_moved_is_stuck(trial: Trial) -> None:
+    """The state says what the log says, until they are moved; a file that somebody uses is nobody's trouble."""
+    phases = []
+    for code in ("no_space", "busy", ""):
+        trial.trigger.failures = [FileFailure(source="/a", path=b"a", since=1.0, code=code)] if code else []
+        trial.begin().end(failed_files=bool(code))
+        phases.append(trial.move.status().phase)
+    trial.trigger.failures = [FileFailure(source="/a", path=b"a", since=1.0, code="no_space")]
+    trial.begin()
+    phases.append(trial.move.status().phase)
+    trial.run.end(LOST)
+    phases.append(trial.move.status().phase)
+
+    assert [Phase.STUCK, Phase.IDLE, Phase.IDLE, Phase.RUNNING, Phase.FAILING] == phases
 
 
 def test_a_file_for_which_there_is_no_room_is_named_once(trial: Trial) -> None:

@@ -11,8 +11,8 @@ from typing import Final
 from realize.moves.status import MoveStatus, Phase
 from realize.units import display_text
 
-MAX_FAILING_NAMES: Final = 3
-"""Names of failing moves in the line; of more there is the number."""
+MAX_NAMES: Final = 3
+"""Names of failing moves in the line, and of stuck ones; of more there is the number."""
 
 
 def activity_line(*, served: int, directories: int, peers: int, connections: int, moves: Sequence[MoveStatus]) -> str:
@@ -30,11 +30,12 @@ def activity_line(*, served: int, directories: int, peers: int, connections: int
 
 def _phases(moves: Sequence[MoveStatus]) -> list[str]:
     said = [f"{count} {phase.value}" for phase in (Phase.RUNNING, Phase.PAUSED) if (count := _in(phase, moves))]
-    failing = [display_text(each.name) for each in moves if each.phase is Phase.FAILING]
-    if failing:
-        more = len(failing) - MAX_FAILING_NAMES
-        names = failing[:MAX_FAILING_NAMES] + ([f"{more} more"] if more > 0 else [])
-        said.append(f"failing: {', '.join(names)}")
+    for phase in (Phase.FAILING, Phase.STUCK):
+        names = [display_text(each.name) for each in moves if each.phase is phase]
+        if names:
+            more = len(names) - MAX_NAMES
+            shown = names[:MAX_NAMES] + ([f"{more} more"] if more > 0 else [])
+            said.append(f"{phase.value}: {', '.join(shown)}")
     return said
 
 

@@ -178,7 +178,9 @@ class StandingMove:
             return Phase.PAUSED
         if self._run is not None:
             return Phase.RUNNING
-        return Phase.IDLE if self._state.failing_since is None else Phase.FAILING
+        if self._state.failing_since is not None:
+            return Phase.FAILING
+        return Phase.STUCK if self._trigger.failed_files > self._trigger.busy_files else Phase.IDLE
 
     def _backlog(self) -> KnownBacklog:
         known = self._trigger.backlog
@@ -253,7 +255,7 @@ class StandingMove:
         self._count(end)
         trouble = end.error
         if trouble is not None:
-            self._episodes.met(trouble, since=self._state.failing_since)
+            self._episodes.failed(trouble, since=self._state.failing_since)
             if end.result.moved_files:
                 self._backoff.reset()
             self._delay_after(trouble)
@@ -312,16 +314,14 @@ class StandingMove:
         That there is no room is trouble of the whole move with the first file.
         """
         if isinstance(failed.error, NoSpace):
-            self._episodes.met(failed.error)
+            self._episodes.stuck(failed.error)
         return self._trigger.is_first_failure(failed.path) and self._episodes.may_name(failed.error)
 
     def _tell_what_lasts(self, end: RunEnd, failures: Sequence[FileFailure]) -> None:
-        lasting = {failed.code for failed in failures}
-        if end.error is not None:
-            lasting.add(kind_of_error(end.error))
-        elif not end.complete:
+        if end.error is None and not end.complete:
             return
-        self._episodes.last(lasting)
+        whole = set() if end.error is None else {kind_of_error(end.error)}
+        self._episodes.last(whole, {failed.code for failed in failures})
 
     def _remember(self, end: RunEnd, failures: Sequence[FileFailure]) -> None:
         result, error = end.result, end.error

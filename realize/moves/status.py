@@ -22,6 +22,8 @@ class Phase(enum.Enum):
     """It waits for files, or for its time."""
     RUNNING = "running"
     """It moves files."""
+    STUCK = "stuck"
+    """Single files could not be moved, and wait for another attempt; else it is as when idle."""
     FAILING = "failing"
     """Its last run failed as a whole; it waits for the next attempt."""
     PAUSED = "paused"
@@ -151,6 +153,11 @@ class MoveStatus(ByValue):
     up_change: LimitChange | None = None
     down_change: LimitChange | None = None
     totals: Totals = Factory(Totals)
+
+    @property
+    def stuck_files(self) -> int:
+        """How many of the files that failed somebody has to look after."""
+        return self.failed_files - self.busy_files
 
     def as_row(self) -> dict[str, Any]:
         """The same as a JSON object: enums by their values, nested values as objects."""

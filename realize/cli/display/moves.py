@@ -79,10 +79,17 @@ def _troubles(move: Mapping[str, Any], now: float) -> Iterator[str]:
         yield f"{name}: failing{'' if since is None else f' for {age(now - since)}'}: {error}"
     failed = _number(move, "failed_files")
     if failed:
-        yield f"{name}: {_count(failed, 'file')} failed, the last one: {_text(move, 'file_error')}"
+        yield f"{name}: {_failed(move, failed)}"
     for source, how in _object(move, "watching").items():
         if isinstance(how, str) and how in _BADLY_WATCHED:
             yield f"{name}: {_shown(source)} {_BADLY_WATCHED[how]}"
+
+
+def _failed(move: Mapping[str, Any], failed: float) -> str:
+    """How many files failed, and why the last one did: ``3 files failed (1 is busy), the last one: ...``."""
+    busy = _number(move, "busy_files") or 0
+    in_use = f" ({round(busy)} {'is' if busy == 1 else 'are'} busy)" if busy else ""
+    return f"{_count(failed, 'file')} failed{in_use}, the last one: {_text(move, 'file_error')}"
 
 
 def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
@@ -98,9 +105,9 @@ def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     yield "state", _state(move, since, now)
     if _text(move, "error") != "-":
         yield "error", _text(move, "error")
-    if _number(move, "failed_files"):
-        files = _count(_number(move, "failed_files") or 0, "file")
-        yield "failed", f"{files}, the last one: {_text(move, 'file_error')}"
+    failed = _number(move, "failed_files")
+    if failed:
+        yield "failed", _failed(move, failed).replace(" failed", "", 1)
     backlog = _object(move, "backlog")
     oldest = _since(backlog, "oldest", now)
     yield "waiting", _files(backlog, "files", "size") + ("" if oldest == "-" else f"; the oldest for {oldest}")

@@ -74,9 +74,9 @@ def _errors(contents: Contents, move: MoveStatus) -> Iterator[str]:
     if move.phase is Phase.FAILING:
         since = "" if move.failing_since is None else f", for {coarse(contents.now - move.failing_since)}"
         yield f"{_sentence(shown(move.error)) or 'Its last run failed'}{since}"
-    if move.failed_files:
+    if move.stuck_files:
         why = f": {shown(move.file_error)}" if move.file_error else ""
-        yield f"{counted(move.failed_files, 'file')} cannot be moved{why}"
+        yield f"{counted(move.stuck_files, 'file')} cannot be moved{why}"
 
 
 def _facts(contents: Contents, move: MoveStatus) -> Iterator[tuple[str, str, str]]:

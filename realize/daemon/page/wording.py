@@ -21,13 +21,11 @@ NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 STATE_WORDS: Final = {
     Phase.IDLE: "waiting",
     Phase.RUNNING: "moving",
+    Phase.STUCK: "stuck files",
     Phase.FAILING: "failing",
     Phase.PAUSED: "paused",
 }
 """What the page calls the states of a move."""
-
-STUCK: Final = "stuck files"
-"""What it calls a move that is well, but for single files."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -86,7 +84,7 @@ def urgency(move: MoveStatus) -> int:
     """Less for what should be seen first: what fails, what is stuck, what is paused, what moves, and the others."""
     if move.phase is Phase.FAILING:
         return 0
-    if move.failed_files:
+    if move.stuck_files:
         return 1
     return {Phase.PAUSED: 2, Phase.RUNNING: 3}.get(move.phase, _CALMEST_LEVEL)
 
@@ -103,7 +101,7 @@ def tone_of(move: MoveStatus) -> str:
 
 def state_of(move: MoveStatus) -> str:
     """The state in a word or two."""
-    return STUCK if move.failed_files and move.phase is Phase.IDLE else STATE_WORDS[move.phase]
+    return STATE_WORDS[move.phase]
 
 
 def headline(moves: Sequence[MoveStatus], *, is_ending: bool, is_busy: bool, absent: Sequence[str] = ()) -> Headline:
@@ -112,7 +110,7 @@ def headline(moves: Sequence[MoveStatus], *, is_ending: bool, is_busy: bool, abs
     ``absent`` are names of directories that are not there.
     """
     failing = [move for move in moves if move.phase is Phase.FAILING]
-    stuck = sum(move.failed_files for move in moves)
+    stuck = sum(move.stuck_files for move in moves)
     paused = [move for move in moves if move.phase is Phase.PAUSED]
     if is_ending:
         return Headline("The daemon is stopping", "warn")
