@@ -395,6 +395,50 @@ def test_the_control_socket_is_where_the_file_says_or_else_where_whoever_reads_i
     assert (expected if line else None) == by_others.control
 
 
+def test_filters_of_a_move_have_an_order(read, folder):
+    """Files of patterns, which start where the configuration is, count where they stand."""
+    (folder / "rules").write_text("# comment\n\n*.tmp\n!keep.tmp\n")
+    text = """
+        [moves.camera]
+        from = "/a"
+        to = "/b"
+        filters = [{ exclude = "*.jpg" }, { filter_from = "rules" }, { include = "a.jpg" }]
+        """
+    move = read(f"{MINIMAL}\n{text}").moves["camera"]
+
+    expected = (("exclude", "*.jpg"), ("exclude", "*.tmp"), ("exclude", "!keep.tmp"), ("include", "a.jpg"))
+    assert expected == move.filters
+    assert move == MoveConfig(sources=("/a",), destination="/b", filters=[list(each) for each in expected])
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ('"*.tmp"', "filters: expected an array of tables, not a string"),
+        ('["*.tmp"]', "filters[0]: expected a table, not a string"),
+        ('[{ include = "a" }, {}]', "filters[1]: expected one of { exclude = "),
+        ('[{ include = "a", exclude = "b" }]', "filters[0]: expected one of { exclude = "),
+        ('[{ leave = "a" }]', "filters[0]: expected one of { exclude = "),
+        ("[{ include = 1 }]", "filters[0]: expected a pattern, not an integer"),
+        ('[{ filter_from = "none" }]', "filters[0]: {folder}/none: No such file or directory"),
+        ('[{ filter_from = "/dev/zero" }]', "filters[0]: /dev/zero: is longer than 1 MiB"),
+        ('[{ include = "a" }]\nexclude = ["b"]', "filters: stands instead of include and exclude: "),
+    ],
+)
+def test_filters_that_make_no_sense(errors, folder, filters, expected):
+    """Each is told with its place."""
+    [error] = errors(f'{MINIMAL}\n[moves.camera]\nfrom = "/a"\nto = "/b"\nfilters = {filters}')
+
+    assert error.startswith(f"moves.camera.{expected.replace('{folder}', str(folder))}"), error
+
+
+@pytest.mark.parametrize("filters", ["*.tmp", [("leave", "a")], [("include",)], [("include", 1)], [1]])
+def test_filters_that_a_program_gives_are_checked(filters):
+    """As those of a file are."""
+    with pytest.raises(ConfigError, match="filters: expected "):
+        MoveConfig(sources=("/a",), destination="/b", filters=filters)
+
+
 def test_a_peer_may_have_several_keys(read, folder):
     """While it changes them; the first one, or the one that the file names, is its origin."""
     keys = ", ".join(f'"{each.base64}"' for each in (CAMERA, HOSTB))

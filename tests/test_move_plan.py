@@ -56,6 +56,18 @@ def test_what_is_excluded_stays_even_if_it_is_included() -> None:
     assert [b"a.jpg"] == taken
 
 
+def test_filters_count_in_their_order() -> None:
+    """As on the command line: the last one that matches decides, and if the first one is an include, the rest stays."""
+    paths = (b"a", b"cache/a", b"cache/keep")
+    rules = [("exclude", "cache/"), ("include", "cache/keep")]
+    chosen = []
+    for filters in (rules, rules[::-1], rules[1:]):
+        selection = plan_of(filters=filters).options.transfer(remove=True).selection
+        chosen.append([path for path in paths if selection.accepts_path(path)])
+
+    assert [[b"a", b"cache/keep"], [], [b"cache/keep"]] == chosen
+
+
 def test_by_the_clock_files_must_be_unchanged_for_as_long() -> None:
     """They are not watched, so their age decides."""
     plan = plan_of("nas::outbox", "/b", when="every 10m", settle_s=3.0)
@@ -116,6 +128,10 @@ def test_jitter_is_a_part_of_the_interval_and_the_same_each_time() -> None:
         ({"source": "nas::outbox", "destination": "/b"}, "moves.cam.when: files of a peer cannot be watched; "),
         ({"jobs": 99}, "moves.cam.jobs: expected a number from 1 to 32"),
         ({"exclude": ("*.tmp", "../x")}, "moves.cam.exclude[1]: pattern '../x' matches nothing; "),
+        (
+            {"filters": (("exclude", "*.tmp"), ("include", "../x"))},
+            "moves.cam.filters: pattern '../x' matches nothing; ",
+        ),
         ({"jobs": True}, "moves.cam.jobs: expected a number from 1 to 32"),
         ({"include": ("/",)}, "moves.cam.include[0]: pattern '/' matches nothing; "),
         ({"destination": "/b", "throttle": "1M"}, "moves.cam.throttle: limits are for connections, and here both "),

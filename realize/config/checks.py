@@ -314,6 +314,16 @@ def as_texts(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def check_rules(rules: object) -> None:
+    """Raise for what is no sequence of filter rules, ``("include" | "exclude", pattern)``."""
+    if not isinstance(rules, list | tuple):
+        raise unexpected("a list of pairs", rules)
+    for each in rules:
+        if not isinstance(each, list | tuple) or len(each) != 2 or each[0] not in {"include", "exclude"}:
+            raise UsageError('expected pairs such as ("exclude", "*.tmp")')
+        as_string(each[1], "a pattern")
+
+
 def as_rate_text(value: object) -> str:
     """A rate, or a timetable of rates, as text."""
     return _number_or_string(value, 'a rate such as "20M", or a timetable such as "08:00,512k 18:00,unlimited"')

@@ -5,7 +5,7 @@ Whether the locations are any is found out by `realize.moves.checking`, which kn
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -20,6 +20,7 @@ from realize.config.checks import (
     as_string,
     as_texts,
     check_preserve,
+    check_rules,
     check_seconds,
     check_size_value,
     given_file,
@@ -47,6 +48,12 @@ def _given_texts(given: str | Collection[str]) -> tuple[str, ...]:
         return as_texts(given)
     except (RealizeError, SeveralProblems):
         return cast("tuple[str, ...]", given)
+
+
+def _given_rules(given: Sequence[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    """The rules as tuples; what are none stay as they are, and the checks refuse them."""
+    rules = tuple(tuple(each) if isinstance(each, list) else each for each in given) if type(given) is list else given
+    return cast("tuple[tuple[str, str], ...]", rules)
 
 
 def _given_preserve(preserve: Collection[Preserve] | bool) -> Collection[Preserve]:  # noqa: FBT001 -- as it is given
@@ -82,6 +89,8 @@ class MoveConfig(ByValue):
     """Patterns of the only files that are moved; none: all are."""
     exclude: tuple[str, ...] = field(default=(), converter=_given_texts)
     """Patterns of files that are not moved even if they are included."""
+    filters: tuple[tuple[str, str], ...] = field(default=(), converter=_given_rules)
+    """Instead of these two: ``("include" | "exclude", pattern)``, of which the last one that matches decides."""
     min_size_bytes: int = 0
     """Files that are smaller are not moved."""
     max_size_bytes: int | None = None
@@ -141,6 +150,7 @@ class MoveConfig(ByValue):
             *problems_of("grace", zero_allowed, self.grace_s),
             *problems_of("include", as_texts, self.include),
             *problems_of("exclude", as_texts, self.exclude),
+            *problems_of("filters", check_rules, self.filters),
             *problems_of("min_size", check_size_value, self.min_size_bytes),
             *problems_if_given("max_size", check_size_value, self.max_size_bytes),
             *problems_of("one_file_system", as_boolean, self.one_file_system),
@@ -163,6 +173,8 @@ class MoveConfig(ByValue):
         )
 
     def _contradictions(self) -> Iterator[Problem]:
+        if self.filters and (self.include or self.exclude):
+            yield ("filters",), "stands instead of include and exclude: write them as filters, in their order"
         if self.backup_dir is not None and self.on_conflict is not OnConflict.REPLACE:
             yield ("backup_dir",), 'needs on_conflict = "replace"'
         kept = self.preserve

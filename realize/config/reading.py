@@ -237,6 +237,12 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
     def locations(value: object) -> tuple[str, ...]:
         return tuple(location(each) for each in as_texts([value] if isinstance(value, str) else value))
 
+    def filters(value: object) -> tuple[tuple[str, str], ...]:
+        # Few configurations have them.
+        from realize.config.filters import as_filters
+
+        return as_filters(value, resolve)
+
     return table_of(
         MoveConfig,
         sources=locations,
@@ -251,6 +257,7 @@ def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
         grace_s=as_duration_or_zero,
         include=as_texts,
         exclude=as_texts,
+        filters=filters,
         min_size_bytes=as_size,
         max_size_bytes=as_size,
         one_file_system=as_boolean,

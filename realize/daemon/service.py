@@ -83,6 +83,7 @@ LOADED_AHEAD: Final = (
     "fractions",
     "pathspec.pattern",
     "pathspec.patterns.gitignore.spec",
+    "realize.config.filters",
     "realize.mover.named",
     "realize.mover.ordered",
     "realize.preserving",

@@ -128,7 +128,7 @@ def _pins(locations: Sequence[Location], peers: Mapping[str, PeerConfig]) -> Ite
 
 
 def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
-    rules = [*(("include", pattern) for pattern in move.include), *(("exclude", each) for each in move.exclude)]
+    included, excluded = (("include", each) for each in move.include), (("exclude", each) for each in move.exclude)
     return MoveOptions(
         on_conflict=move.on_conflict,
         backup_dir=move.backup_dir,
@@ -138,7 +138,7 @@ def _options(move: MoveConfig, *, settles: bool) -> MoveOptions:
         links=move.links,
         compress=move.compress,
         jobs=move.jobs,
-        rules=rules,
+        rules=move.filters or (*included, *excluded),
         min_age_s=0.0 if settles else move.settle_s,
         min_size_bytes=move.min_size_bytes,
         max_size_bytes=move.max_size_bytes,
@@ -164,6 +164,12 @@ def _unfit(move: MoveConfig) -> Iterator[Problem]:
                 selection([(verb, pattern)])
             except RealizeError as error:
                 yield (verb, number), str(error)
+    for rule in move.filters:
+        try:
+            selection([rule])
+        except RealizeError as error:
+            # Its number in the array is unknown: a file of patterns has several.
+            yield ("filters",), str(error)
 
 
 def _contradictions(move: MoveConfig, locations: list[Location], *, settles: bool) -> Iterator[Problem]:

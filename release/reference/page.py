@@ -97,7 +97,7 @@ COMMANDS_EXPLAINED_IN: Final[Mapping[str, str]] = {
 DAEMON: Final = "twistd realized"
 
 _UNITS: Final = ("_s", "_bytes", "_bps")
-_RENAMED: Final = {"--prune-dirs": "prune_age", "--metrics-addr": "metrics"}
+_RENAMED: Final = {"--filter-from": "filters", "--prune-dirs": "prune_age", "--metrics-addr": "metrics"}
 """The keys, without their unit, that are called otherwise than the options."""
 
 

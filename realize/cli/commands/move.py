@@ -366,20 +366,15 @@ def _rules_of(ctx: click.Context) -> list[tuple[str, str]]:
     """The filter rules in order, files of rules read in their place."""
     rules: list[tuple[str, str]] = []
     for kind, value in ctx.meta[RULES_KEY]:
-        if kind == "filter_from":
-            rules += [("exclude", line) for line in _lines(value)]
-        else:
-            rules.append((kind, value))
+        rules += _rules_in(value) if kind == "filter_from" else [(kind, value)]
     return rules
 
 
-def _lines(file_name: str) -> list[str]:
+def _rules_in(file_name: str) -> list[tuple[str, str]]:
+    from realize.config.filters import rules_in
     from realize.errors import UsageError
-    from realize.units import display_text
 
     try:
-        with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        raise UsageError(f"--filter-from {display_text(file_name)}: {error.strerror}") from error
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+        return rules_in(file_name)
+    except UsageError as error:
+        raise UsageError(f"--filter-from {error}") from error

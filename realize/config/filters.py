@@ -1,0 +1,60 @@
+"""Filters in the order in which they count: of a command line, or ``filters`` of a standing move.
+
+A rule is ``("include" | "exclude", pattern)``; whether the pattern is one is found out by `realize.mover.filters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from realize.config.checks import as_path, as_string, as_table, unexpected
+from realize.config.problems import SeveralProblems, problems_below
+from realize.errors import Problem, RealizeError, UsageError
+from realize.units import display_text
+
+Rule = tuple[str, str]
+
+MAX_FILE_BYTES: Final = 1 << 20
+"""More patterns than anybody writes; /dev/zero has no end."""
+
+_KINDS: Final = ("exclude", "include", "filter_from")
+_EXPECTED: Final = 'expected one of { exclude = "PATTERN" }, { include = "PATTERN" } and { filter_from = "FILE" }'
+
+
+def rules_in(file_name: str) -> list[Rule]:
+    """The rules of a gitignore file, whose lines leave files out; raises `UsageError` if it cannot be read."""
+    try:
+        with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{display_text(file_name)}: {error.strerror}") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise UsageError(f"{display_text(file_name)}: is longer than {MAX_FILE_BYTES >> 20} MiB")
+    return [("exclude", line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def as_filters(value: object, resolve: Callable[[str], str]) -> tuple[Rule, ...]:
+    """Rules from an array of tables with one key each; ``resolve`` makes paths of files of patterns absolute."""
+    if not isinstance(value, list):
+        raise unexpected("an array of tables", value)
+    rules: list[Rule] = []
+    problems: list[Problem] = []
+    for index, item in enumerate(value):
+        try:
+            rules += _rules_of(item, resolve)
+        except RealizeError as error:
+            problems.extend(problems_below(index, error))
+    if problems:
+        raise SeveralProblems(problems)
+    return tuple(rules)
+
+
+def _rules_of(item: object, resolve: Callable[[str], str]) -> list[Rule]:
+    table = as_table(item)
+    if len(table) != 1 or not table.keys() <= set(_KINDS):
+        raise UsageError(_EXPECTED)
+    [(kind, given)] = table.items()
+    if kind == "filter_from":
+        return rules_in(resolve(as_path(given)))
+    return [(kind, as_string(given, "a pattern"))]
