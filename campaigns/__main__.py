@@ -13,7 +13,7 @@ import os
 import sys
 from collections import Counter
 
-from campaigns.mounts import missing
+from campaigns.mounts import isolate, missing
 from campaigns.running import campaign, run_case, summary
 from campaigns.scenes import SCENES
 from campaigns.stage import Report
@@ -36,6 +36,7 @@ def main() -> int:
     if lacks := missing():
         print("this machine cannot run the campaigns; it lacks", *lacks, sep="\n  ", file=sys.stderr)
         return 2
+    isolate()
     if options.case:
         scene, _, seed = options.case.partition(":")
         reports = [run_case(scene, int(seed), options.folder, options.artefacts)]

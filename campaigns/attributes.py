@@ -160,7 +160,11 @@ def _symlink(place: bytes) -> tuple[bytes, int, int] | None:
     try:
         status = os.lstat(place)
         return os.readlink(place), status.st_uid, status.st_gid
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is something else
+            raise
         return None
 
 

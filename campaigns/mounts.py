@@ -1,11 +1,16 @@
 """The file systems that a campaign moves files between: mounted for it, and unmounted again.
 
 All of this needs root; `missing` says what else this machine lacks.
+
+A file system that is unmounted lives on if a program has made a mount namespace meanwhile, with a copy of every mount:
+it goes on writing to a disk that we have given another content, and what is synced there afterwards is lost.
+So a campaign has a namespace of its own (`isolate`), and looks whether a file system has really ended (`Loop`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -17,6 +22,11 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 ROOT: Final = Path(__file__).parent.parent
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNS: Final = 0x20000
+_DEVICES: Final = Path("/sys/block")
+_ENDS_WITHIN_S: Final = 20
 
 IMAGES: Final = {
     "ext4": (["mkfs.ext4", "-q", "-F"], 64 << 20, ""),
@@ -51,6 +61,18 @@ def missing() -> list[str]:
     return lacks
 
 
+def isolate() -> None:
+    """Give this process, and all that it starts, a mount namespace of its own.
+
+    What they mount is unmounted when the last of them has ended, however that was.
+    To be called before there is another thread.
+    """
+    if _libc.unshare(_CLONE_NEWNS):
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot make a mount namespace: {os.strerror(number)}")
+    run("mount", "--make-rprivate", "/")
+
+
 def run(*command: str | Path) -> str:
     """The output of a program; if it fails, its message is the error."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -64,7 +86,7 @@ def run(*command: str | Path) -> str:
 
 def unmount(folder: Path) -> None:
     """Unmount, even if a process that was just killed still has files open there."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + _ENDS_WITHIN_S
     while os.path.ismount(folder):
         try:
             run("umount", folder)
@@ -73,6 +95,38 @@ def unmount(folder: Path) -> None:
                 run("umount", "-l", folder)
                 return
             time.sleep(0.05)
+
+
+class Loop:
+    """A file system in a file, mounted through a loop device."""
+
+    def __init__(self, file: Path, kind: str, folder: Path, *options: str) -> None:
+        self._file, self._kind, self._folder, self._options = file, kind, folder, options
+        self._device = ""
+
+    def mount(self) -> None:
+        """Mount it, through a device that goes when the file system ends."""
+        self._device = run("losetup", "--find", "--show", self._file)
+        try:
+            run("mount", "-t", self._kind, *self._options, self._device, self._folder)
+        finally:
+            run("losetup", "--detach", self._device)
+
+    def unmount(self) -> None:
+        """Unmount it, and wait until nothing can write to the file any more; raises `RuntimeError` if that lasts."""
+        unmount(self._folder)
+        backing = _DEVICES / Path(self._device).name / "loop" / "backing_file"
+        deadline = time.monotonic() + _ENDS_WITHIN_S
+        while self._device and self._is_behind(backing):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self._file}: is unmounted, and in use: another mount namespace may have it")
+            time.sleep(0.005)
+        self._device = ""
+
+    def _is_behind(self, backing: Path) -> bool:
+        with contextlib.suppress(OSError):  # the device is free
+            return backing.read_text().rstrip("\n") == str(self._file)
+        return False
 
 
 class Served:
@@ -141,21 +195,12 @@ class Image:
         self._disk, self._copy, self._looked = folder / "disk", folder / "copy", folder / "looked"
         for each in (self.mounted, self._disk, self._looked):
             each.mkdir()
-        _, size, self._beside = IMAGES[kind]
+        _, size, beside = IMAGES[kind]
         self._served = Served("disk", str(self._disk), str(size))
         self._served.ask("load", str(template(folder.parent, kind)))
-        self._loop = ""
-        self._attach()
-
-    def _attach(self) -> None:
-        self._loop = run("losetup", "--find", "--show", self._disk / "disk")
-        run("mount", "-t", self.kind, self._loop, self.mounted)
-
-    def _detach(self) -> None:
-        unmount(self.mounted)
-        if self._loop:
-            run("losetup", "-d", self._loop)
-            self._loop = ""
+        self._loop = Loop(self._disk / "disk", kind, self.mounted)
+        self._beside = Loop(self._copy, kind, self._looked, *(("-o", beside) if beside else ()))
+        self._loop.mount()
 
     def leave(self, kept: str, seed: int) -> int:
         """Save the image that a power cut would leave at this instant; returns how many blocks would be lost."""
@@ -165,26 +210,27 @@ class Image:
     @contextlib.contextmanager
     def look(self) -> Iterator[Path]:
         """Mount the saved image, while the file system itself stays in use."""
-        options = ",".join(filter(None, ("loop", self._beside)))
-        run("mount", "-t", self.kind, "-o", options, self._copy, self._looked)
+        self._beside.mount()
         try:
             yield self._looked
         finally:
-            unmount(self._looked)
+            self._beside.unmount()
 
     def revert(self) -> None:
         """Continue with the saved image, as when the power is back; no file may be open on the file system."""
-        self._detach()
+        self._loop.unmount()
         self._served.ask("load", str(self._copy))
-        self._attach()
+        self._loop.mount()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._detach()
-        unmount(self._disk)
-        self._served.close()
+        try:
+            self._loop.unmount()
+        finally:
+            unmount(self._disk)
+            self._served.close()
 
 
 class Small:

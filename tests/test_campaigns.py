@@ -5,9 +5,13 @@ import os
 import random
 import stat
 import subprocess
+import sys
+import threading
 
 import pytest
 
+from campaigns import __main__ as program
+from campaigns import mounts
 from campaigns.attributes import AttributeOracle, AttributePlanter
 from campaigns.disk import BLOCK, NAME, DiskTree
 from campaigns.oracle import LOST, Fault, Oracle, Version
@@ -297,3 +301,58 @@ def test_the_figures_of_all_cases_are_summed_up():
 
     assert ["1", "3", "0", "0", "0", "0", "0"] == rows["kills"]
     assert ["2", "7", "0", "10", "0", "1", "1"] == rows["all"]
+
+
+@pytest.fixture
+def loop(tmp_path, monkeypatch):
+    """A file system in a file, and the place where the kernel tells what is behind its device."""
+    behind = tmp_path / "devices" / "loop7" / "loop" / "backing_file"
+    behind.parent.mkdir(parents=True)
+    monkeypatch.setattr(mounts, "_DEVICES", tmp_path / "devices")
+    monkeypatch.setattr(mounts, "run", lambda *command: "/dev/loop7" if command[0] == "losetup" else "")
+    loop = mounts.Loop(tmp_path / "disk", "ext4", tmp_path)
+    loop.mount()
+    return loop, behind
+
+
+def test_a_file_system_that_lives_on_elsewhere_has_not_ended(loop, tmp_path, monkeypatch):
+    """A copy of the mount, in the namespace of another program, would write to what it is reverted to."""
+    loop, behind = loop
+    monkeypatch.setattr(mounts, "_ENDS_WITHIN_S", 0.05)
+    behind.write_text(f"{tmp_path}/disk\n")
+
+    with pytest.raises(RuntimeError, match="disk: is unmounted, and in use"):
+        loop.unmount()
+
+
+@pytest.mark.parametrize("then", ["free", "of another file"])
+def test_a_device_that_is_released_in_a_moment_is_waited_for(loop, tmp_path, then):
+    """Whoever mounts something else may look at it just then."""
+    loop, behind = loop
+    behind.write_text(f"{tmp_path}/disk\n")
+    release = behind.unlink if then == "free" else lambda: behind.write_text("/another\n")
+    timer = threading.Timer(0.05, release)
+    timer.start()
+
+    loop.unmount()
+
+    timer.join()
+    assert not behind.exists() or behind.read_text() == "/another\n"
+
+
+def test_a_campaign_has_its_mounts_to_itself(monkeypatch, capsys):
+    """Else a program that takes a copy of all mounts meanwhile keeps file systems alive that were unmounted."""
+    steps = []
+
+    def run_case(*_arguments):
+        steps.append("case")
+        return Report("kills", 7)
+
+    monkeypatch.setattr(sys, "argv", ["campaigns", "--case", "kills:7"])
+    monkeypatch.setattr(program, "missing", list)
+    monkeypatch.setattr(program, "isolate", lambda: steps.append("isolate"))
+    monkeypatch.setattr(program, "run_case", run_case)
+
+    assert 0 == program.main()
+    assert ["isolate", "case"] == steps
+    assert "kills" in capsys.readouterr().out
