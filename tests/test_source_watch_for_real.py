@@ -93,8 +93,8 @@ async def test_files_are_ready_once_they_have_settled(source):
     real.watch.start()
     await real.until(lambda: real.taken)
     plant(source / "new" / "x.part")
-    os.rename(source / "new" / "x.part", source / "new" / "x")
     renamed = time.time()
+    os.rename(source / "new" / "x.part", source / "new" / "x")
     await real.until(lambda: len(real.taken) == 2)
     await real.stop()
 
