@@ -48,7 +48,6 @@ from realize.mover.plan import Action
 from realize.mover.run import Run, Side, TransferOptions
 from realize.values import (
     BLOCK_BYTES,
-    MAX_SMALL_BYTES,
     ZERO_BLOCK,
     Attributes,
     Entry,
@@ -1697,25 +1696,29 @@ def test_large_files_are_under_way_side_by_side():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "jobs", "at_once", "batches"),
+    ("seconds", "jobs", "most", "batches"),
     [
-        (0.0, 4, MAX_SMALL_BYTES, 8),
-        (0.0, 100, MAX_SMALL_BYTES, 16),
-        (0.05, 4, MIB, 13),
-        (0.2, 4, MIB, 20),
-        (0.2, 4, MAX_SMALL_BYTES, 16),
-        (0.2, 1, MIB, 5),
-        (0.2, 100, MIB, 20),
+        (0.0, 4, 32, 8),
+        (0.0, 100, 1, 16),
+        (0.05, 4, 32, 13),
+        (0.2, 4, 32, 20),
+        (0.2, 4, 16, 16),
+        (0.2, 4, 1, 8),
+        (0.2, 1, 32, 5),
+        (0.2, 100, 32, 20),
     ],
 )
 @pytest.mark.parametrize("far", ["source", "destination"])
-def test_more_batches_are_under_way_where_the_way_is_long(monkeypatch, far, seconds, jobs, at_once, batches):
-    """As many as both ends work off in a round trip, as far as the jobs and the memory of the other end allow it."""
+def test_more_batches_are_under_way_where_the_way_is_long(monkeypatch, far, seconds, jobs, most, batches):
+    """As many as both ends work off in a round trip, as far as the jobs and the memory of the other end allow it.
+
+    What counts is what they have, and not what they might have.
+    """
     monkeypatch.setattr("realize.mover.small.MAX_BATCH_FILES", 1)
+    monkeypatch.setattr("realize.mover.move.MAX_FAR_BYTES", most)
     source, destination = MemoryStore({b"%02d" % number: b"x" for number in range(40)}), MemoryStore()
     ends = {"source": source, "destination": destination}
     ends[far].round_trip = lambda: seconds
-    destination.takes_at_once = lambda: at_once
     begun = []
     destination.put_small = lambda files, _policy: begun.extend(files) or (Deferred() if files else succeed([]))
     trial = Trial(source, destination, jobs=jobs)

@@ -16,7 +16,7 @@ def asked(slots, count):
 
 def test_slots_are_given_in_order():
     """As many as there are, and the next one when one is given back."""
-    slots = VaryingSlots(lambda: 2)
+    slots = VaryingSlots(lambda taken, _: taken < 2)
     _, got = asked(slots, 4)
     before = list(got)
     slots.release()
@@ -27,7 +27,7 @@ def test_slots_are_given_in_order():
 def test_more_slots_are_noticed_when_one_is_given_back():
     """All that wait and fit go on then."""
     most = [1]
-    slots = VaryingSlots(lambda: most[0])
+    slots = VaryingSlots(lambda taken, _: taken < most[0])
     _, got = asked(slots, 5)
     most[0] = 3
     slots.release()
@@ -38,7 +38,7 @@ def test_more_slots_are_noticed_when_one_is_given_back():
 def test_fewer_slots_let_those_that_run_go_on():
     """The next one waits until fewer run than there are slots."""
     most = [3]
-    slots = VaryingSlots(lambda: most[0])
+    slots = VaryingSlots(lambda taken, _: taken < most[0])
     _, got = asked(slots, 4)
     most[0] = 1
     slots.release()
@@ -51,7 +51,7 @@ def test_fewer_slots_let_those_that_run_go_on():
 
 def test_who_waits_no_more_is_passed_over():
     """A run that is cancelled leaves its place."""
-    slots = VaryingSlots(lambda: 1)
+    slots = VaryingSlots(lambda taken, _: taken < 1)
     requests, got = asked(slots, 3)
     requests[1].cancel()
     slots.release()
@@ -62,10 +62,24 @@ def test_who_waits_no_more_is_passed_over():
 def test_nobody_overtakes_those_who_wait():
     """Even if there are more slots by now."""
     most = [1]
-    slots = VaryingSlots(lambda: most[0])
+    slots = VaryingSlots(lambda taken, _: taken < most[0])
     _, first = asked(slots, 2)
     most[0] = 2
     _, second = asked(slots, 1)
     slots.release()
 
     assert ([0, 1], [0]) == (first, second)
+
+
+def test_large_jobs_leave_room_for_fewer():
+    """What counts is how large those are that run, with the next one; it keeps its place before smaller ones."""
+    slots = VaryingSlots(lambda taken, size: not taken or size <= 10)
+    got = []
+    for size in (6, 4, 7, 1):
+        slots.for_size(size).acquire().addCallback(lambda _, size=size: got.append(size))
+    before = list(got)
+    slots.for_size(6).release()
+    after = list(got)
+    slots.for_size(4).release()
+
+    assert ([6, 4], [6, 4], [6, 4, 7, 1]) == (before, after, got)

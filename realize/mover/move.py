@@ -85,7 +85,7 @@ MAX_FAR_BATCHES: Final = 20
 """The same, with which the other end, at its default, has memory left for all else."""
 
 MAX_FAR_BYTES: Final = MAX_BATCHES * MAX_SMALL_BYTES
-"""Bytes that they may have together."""
+"""Bytes that those have together, beyond which only as many are under way as where it is near."""
 
 BATCH_S: Final = 0.01
 """Seconds that both ends take for a batch, about."""
@@ -154,7 +154,7 @@ class Move:
         # In an order, the files of a page begin when all of those before it have begun.
         in_turn = self.work.options.order is not None or self.work.allowance is not None
         self._pages = DeferredSemaphore(1 if in_turn else PAGES_AHEAD)
-        self._batches = VaryingSlots(self._batches_at_once)
+        self._batches = VaryingSlots(self._may_begin_batch)
         self._files = DeferredSemaphore(self.work.options.jobs)
         self._opened = self.clock.seconds()
 
@@ -488,7 +488,8 @@ class Move:
                     await directories.passed()
                     await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
                 else:
-                    await self._start(self._batches, self._move_batch, moving, self.work, directories)
+                    slots = self._batches.for_size(sum(each.entry.size for each in moving))
+                    await self._start(slots, self._move_batch, moving, self.work, directories)
             await directories.passed()
         finally:
             directories.abandon()
@@ -510,13 +511,14 @@ class Move:
         """How many bytes of content a batch, and so a file in a batch, should have at present."""
         return min(self.work.source.reads_at_once(), self.work.destination.takes_at_once())
 
-    def _batches_at_once(self) -> int:
-        """How many batches may be in flight at present."""
+    def _may_begin_batch(self, batches: int, size: int) -> bool:
+        """Whether a batch may begin beside so many others, with which it has ``size`` bytes."""
         jobs = self.work.options.jobs
         near = min(BATCHES_PER_JOB * jobs, MAX_BATCHES)
+        if batches < near:
+            return True
         under_way = int(max(self.work.source.round_trip(), self.work.destination.round_trip()) / BATCH_S)
-        far = min(FAR_BATCHES_PER_JOB * jobs, MAX_FAR_BATCHES, MAX_FAR_BYTES // self._batch_bytes())
-        return max(near, min(near + under_way, far))
+        return batches < min(near + under_way, FAR_BATCHES_PER_JOB * jobs, MAX_FAR_BATCHES) and size <= MAX_FAR_BYTES
 
     def _decided(
         self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]
