@@ -6,9 +6,11 @@ import json
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realize.cli.display.limits import coming, limit_rows, with_what_comes
-from realize.cli.display.report import readable
+from realize.cli.display.report import readable, table
 from realize.errors import ProtocolError
 from realize.runs.reports import lowest, parse, parse_limits
 
@@ -113,6 +115,41 @@ def test_what_is_shown_of_a_report_is_bounded() -> None:
     assert sum(map(len, readable({"rows": rows}))) < 1_000_000
     assert sum(map(len, readable({"rows": wide}))) < 3_000_000
     assert "\x1b" not in "".join(readable({"rows": wide}))
+
+
+LIMIT = {"scope": "peer", "name": "camera-in-the-garden", "peer": "camera-in-the-garden", "direction": "receive"}
+DAILY = {**LIMIT, "limit": 20 << 20, "rate": 1705, "waited": 0.0, "lasts": 3600, "timetable": "08:00,512k 18:00,20M"}
+
+
+def test_what_is_too_wide_stands_below_its_row() -> None:
+    """Nothing is lost by that; a table that fits stays as it is, with a dash for what is not known."""
+    row = with_what_comes({**DAILY, "changes_in": 6 * 3_600.0, "changes_to": 512 << 10, "yours": True}, NOON)
+    plain = {**row, "then": "-", "timetable": None}
+
+    assert [
+        "",
+        "limits:",
+        "  scope  peer                  direction  limit     rate       waited  lasts  yours",
+        "  peer   camera-in-the-garden  receive    20 MiB/s  1.7 KiB/s  0s      1h     yes",
+        "      timetable 08:00,512k 18:00,20M  then 512 KiB/s at 18:00, in 6h",
+        "  peer   camera-in-the-garden  receive    20 MiB/s  1.7 KiB/s  0s      1h     yes",
+    ] == list(readable({"limits": [row, plain]}))
+    assert list(table([{"name": "in", "error": ""}])) == ["  name  error", "  in    -"]
+
+
+@given(
+    names=st.lists(st.text("abc", min_size=1, max_size=24), min_size=1, max_size=3),
+    texts=st.lists(st.text("xyz ", max_size=150), min_size=3, max_size=3),
+)
+def test_limits_fit_100_columns(names: list[str], texts: list[str]) -> None:
+    """With names of up to 24 characters, whatever their timetables; what is below a row is not counted."""
+    rows = [{**DAILY, "name": name, "peer": name, "timetable": text} for name, text in zip(names, texts, strict=False)]
+    lines = [*readable({"limits": [with_what_comes(row, NOON) for row in rows]}), *table(limit_rows(rows, NOON))]
+
+    assert 100 >= max(len(line) for line in lines if not line.startswith("      "))
+    for name, text in zip(names, texts, strict=False):
+        assert any(name in line for line in lines)
+        assert not text.strip() or any(text.strip() in line for line in lines)
 
 
 def test_the_lowest_limit_that_is_ours_binds() -> None:

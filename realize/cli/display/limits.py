@@ -30,8 +30,10 @@ def limit_rows(rows: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, 
 
 
 def with_what_comes(row: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """One limit as it was reported, with what comes next in words."""
+    """One limit as it was reported, with what comes next in words; the name of a peer stands there once."""
     told = {key: value for key, value in row.items() if key not in _OF_CHANGES}
+    if told.get("name") and told.get("name") == told.get("peer"):
+        told["name"] = None
     return told | {"then": coming(row, now)} if row.keys() & set(_OF_CHANGES) else told
 
 

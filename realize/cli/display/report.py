@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from attrs import frozen
+
+from realize.by_value import ByValue
 from realize.runs.reports import is_number
 from realize.units import display_text, format_duration, format_rate, format_size
 
@@ -25,6 +28,15 @@ ESCAPED: Final = frozenset({"error", "path"})
 
 MAX_TABLE_COLUMNS: Final = 32
 """Columns of a table that are shown at most."""
+
+MAX_TABLE_WIDTH: Final = 100
+"""Characters of a line that tables keep to, where they can."""
+
+BELOW: Final = ("timetable", "then", "error", "key", "shown", "path", "address")
+"""Fields that may stand below their row, in the order in which they give way: long texts."""
+
+_GAP: Final = "  "
+_NOTHING: Final = "-"
 
 MAX_COLUMN_CHARS: Final = 200
 """Width up to which a column grows with its longest cell, so that no report can fill our memory with blanks."""
@@ -59,7 +71,7 @@ def shown(key: str, value: Any) -> str:
     if key in SIZES and number:
         return format_size(round(value))
     if value is None or value == "":
-        return "-"
+        return _NOTHING
     text = str(value)
     return text if key in ESCAPED and text.isprintable() else display_text(text)
 
@@ -69,10 +81,48 @@ def _is_table(value: object) -> bool:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The lines of a table: the names of the fields, then the rows; nothing if there are no rows."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))[:MAX_TABLE_COLUMNS]
-    cells = [[shown(column, row.get(column)) for column in columns] for row in rows]
-    heads = [display_text(column) for column in columns]
-    widths = [min(MAX_COLUMN_CHARS, max(map(len, column))) for column in zip(heads, *cells, strict=True)]
-    for row in [heads, *cells] if rows else []:
-        yield "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    """The lines of a table: the names of the fields, then the rows; nothing if there are no rows.
+
+    Where it would be wider than `MAX_TABLE_WIDTH`, columns without any value are left out, and then what is in `BELOW`
+    stands below its row, as far as that makes it narrow enough.
+    """
+    names = list(dict.fromkeys(key for row in rows for key in row))[:MAX_TABLE_COLUMNS]
+    columns = [_column(name, [shown(name, row.get(name)) for row in rows]) for name in names]
+    if _width(columns) > MAX_TABLE_WIDTH:
+        columns = [each for each in columns if any(cell != _NOTHING for cell in each.cells)]
+    below: list[_Column] = []
+    for name in BELOW:
+        if _width(columns) <= MAX_TABLE_WIDTH:
+            break
+        below += [each for each in columns if each.name == name]
+        columns = [each for each in columns if each.name != name]
+    if rows:
+        yield _line([(each.head, each.width) for each in columns])
+    for number in range(len(rows)):
+        yield _line([(each.cells[number], each.width) for each in columns])
+        notes = [f"{each.head} {each.cells[number]}" for each in below if each.cells[number] != _NOTHING]
+        if notes:
+            yield f"      {'  '.join(notes)}"
+
+
+@frozen(eq=False, repr=False)
+class _Column(ByValue):
+    """A field of all rows, as text, and the characters that it takes."""
+
+    name: str
+    head: str
+    cells: Sequence[str]
+    width: int
+
+
+def _column(name: str, cells: Sequence[str]) -> _Column:
+    head = display_text(name)
+    return _Column(name, head, cells, min(MAX_COLUMN_CHARS, max(map(len, (head, *cells)))))
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return sum(len(_GAP) + each.width for each in columns)
+
+
+def _line(cells: Sequence[tuple[str, int]]) -> str:
+    return (_GAP + _GAP.join(f"{cell:<{width}}" for cell, width in cells)).rstrip()
