@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from realize.by_value import ByValue
 from realize.concurrency import short_jobs as brief
 from realize.concurrency.memory import Memory
+from realize.concurrency.one_at_work import OneAtWork
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.short_jobs import ShortJobs
 from realize.concurrency.turns import Turn, Turns
@@ -61,6 +62,7 @@ class ServedDirectory(ByValue):
     found: FoundDirectory
     committer: Committer
     run_in_thread: RunInThread
+    run_in_turn: RunInThread
     brief: ShortJobs
     long: Turns
     reading: Turns
@@ -86,6 +88,7 @@ class ServedDirectory(ByValue):
             base,
             run_in_thread=self.long.threads_of(peer, self.run_in_thread),
             run_briefly=self.brief.of(peer),
+            run_in_turn=self.long.threads_of(peer, self.run_in_turn),
             root_identity=self.identity,
             committer=self.committer,
             headroom=self.headroom,
@@ -150,16 +153,19 @@ def serve_directories(
     to make space.
     """
     served = {}
+    one_at_work = OneAtWork(clock)
     for name, each in found.items():
         directory = directories[name]
         run_in_thread = threads_of(directory.path)
+        run_in_turn = one_at_work.through(run_in_thread)
         served[name] = ServedDirectory(
             name,
             directory.path,
             each,
-            Committer(run_in_thread, watch(name)),
+            Committer(run_in_turn, watch(name)),
             run_in_thread,
-            ShortJobs(run_in_thread, clock),
+            run_in_turn,
+            ShortJobs(run_in_turn, clock),
             Turns(LONG_JOB_THREADS, LONG_JOB_THREADS_PER_PEER),
             Turns(sys.maxsize, MAX_READING_COMMANDS),
             Headroom(run_in_thread, ledger, directory.reserve, partial(freed, name)),

@@ -18,6 +18,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from realize.concurrency.one_at_work import OneAtWork
 from realize.concurrency.reactor import IReactor
 from realize.concurrency.shielded import RunInThread
 from realize.concurrency.short_jobs import ShortJobs
@@ -109,6 +110,7 @@ class Session:
         self._after_reconnect = False
         """Whether a connection was given up to make another one."""
         self._pools = ThreadPools(reactor, THREADS_PER_LOCATION, "realize disk")
+        self._one_at_work = OneAtWork(reactor)
         self.in_thread: RunInThread = self._pools.of("").run
         """Runs disk work that belongs to no location in a thread of ours."""
         self._threads_ended: Deferred[None] | None = None
@@ -233,12 +235,14 @@ class Session:
         """Makes stores of this machine that have everything in common but where that comes from which is written."""
         if path not in self._locals:
             in_thread = self._pools.of(path).run
+            in_turn = self._one_at_work.through(in_thread)
             self._locals[path] = partial(
                 LocalStore,
                 path,
                 run_in_thread=in_thread,
-                run_briefly=ShortJobs(in_thread, self._reactor).run,
-                committer=Committer(in_thread),
+                run_briefly=ShortJobs(in_turn, self._reactor).run,
+                run_in_turn=in_turn,
+                committer=Committer(in_turn),
                 headroom=Headroom(in_thread, self._ledger, freed=self._freed),
             )
         return self._locals[path]

@@ -116,8 +116,9 @@ class LocalStore:
     ``root_identity`` is the identity that the root of a served directory must have; without it, any root is accepted at
     `open`, and made on demand if it is missing.
     All stores of a directory share a ``committer``, so that their files are committed together; ``headroom``, which
-    divides the free space among them; and ``run_briefly``, the threads for short jobs
-    (`realize.concurrency.short_jobs.ShortJobs`).
+    divides the free space among them; ``run_briefly``, the threads for short jobs
+    (`realize.concurrency.short_jobs.ShortJobs`); and ``run_in_turn``, those for jobs of many short calls that may have
+    to wait (`realize.concurrency.one_at_work.OneAtWork`).
     ``origin`` is the sender of what is written here, if it may not read here but learns the answers of the store: then
     only content that came from there is compared (`realize.store.origin`).
     ``footprint`` holds the directories that the user of this store has made or emptied: without ``changes_all`` only
@@ -143,6 +144,7 @@ class LocalStore:
         *,
         run_in_thread: RunInThread,
         run_briefly: RunInThread | None = None,
+        run_in_turn: RunInThread | None = None,
         root_identity: Inode | None = None,
         committer: Committer | None = None,
         headroom: Headroom | None = None,
@@ -167,6 +169,7 @@ class LocalStore:
         self._base = base
         self._run_in_thread = run_in_thread
         self._run_briefly = run_in_thread if run_briefly is None else run_briefly
+        self._run_in_turn = run_in_thread if run_in_turn is None else run_in_turn
         self._root_identity = root_identity
         self._shown = shown
         self._committer = Committer(run_in_thread) if committer is None else committer
@@ -409,7 +412,7 @@ class LocalStore:
         for some in _parts(links):
             self._check_open()
             self._stamps.note()
-            answers += await self._run_in_thread(placing.put, some)
+            answers += await self._run_in_turn(placing.put, some)
             self._stamps.note()
         return answers
 
@@ -426,7 +429,7 @@ class LocalStore:
         for some in _parts(links):
             self._check_open()
             self._stamps.note()
-            answers += await self._run_in_thread(linking.link, some)
+            answers += await self._run_in_turn(linking.link, some)
             self._stamps.note()
         return answers
 
@@ -443,7 +446,7 @@ class LocalStore:
         from realize.store.local.extras import read_extras
 
         # A directory service may be asked for names, which is not brief.
-        answers: list[FoundExtras | RealizeError] = await self._run_in_thread(
+        answers: list[FoundExtras | RealizeError] = await self._run_in_turn(
             read_extras, self._location, paths, wanted, numeric, lenient
         )
         return answers
@@ -453,7 +456,7 @@ class LocalStore:
         """See `IStore`."""
         from realize.store.local.extras import foresee
 
-        answers: list[RealizeError | None] = await self._run_in_thread(
+        answers: list[RealizeError | None] = await self._run_in_turn(
             foresee, self._location, paths, extras, self._acceptance
         )
         return answers
