@@ -458,8 +458,10 @@ class MemoryStore:
         return self.make_final(file, policy)
 
     @shielded
-    async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
-        """Read symlinks."""
+    async def read_links(
+        self, paths: Sequence[bytes], *, wanted: WantedExtras | None = None
+    ) -> list[FoundSymlink | RealizeError]:
+        """Read symlinks; like a peer, without what is ``wanted``."""
         self.take_fault("read_links", b"")
         return [self._one("read_links", path, self._read_link, path) for path in paths]
 

@@ -693,7 +693,30 @@ async def test_nothing_that_takes_the_place_of_a_symlink_gets_its_owner(place, m
     assert (Busy, []) == (type(outcome), given)
 
 
+async def test_a_symlink_that_has_its_owner_is_not_opened(place, monkeypatch):
+    """As all have that are moved by their owner."""
+    store = await opened(place)
+    monkeypatch.delattr(os, "chown")
+    monkeypatch.setattr(os, "readlink", None)
+
+    assert [Linked.CREATED] == await store.put_links([Symlink(b"l", b"x", 7, Extras(OURS))], OnConflict.FAIL)
+
+
 # Reading.
+
+
+async def test_the_owner_of_a_symlink_comes_with_its_target(place, monkeypatch):
+    """If it is at hand; it has nothing else."""
+    os.symlink("x", place / "l")
+    store = await opened(place)
+    told = await read(store, b"l", frozenset({Preserve.OWNER}))
+    wanted = WantedExtras(frozenset({Preserve.OWNER}))
+    [found] = await store.read_links([b"l"], wanted=wanted)
+    monkeypatch.setattr(principals, "user_name", principals._Remembered(lambda _: b"kim"))
+    [bare] = await store.read_links([b"l"], wanted=wanted)
+
+    assert Extras(OURS) == told == found.link.extras
+    assert bare.link.extras is None
 
 
 async def test_what_would_be_lost_is_told(place, monkeypatch):

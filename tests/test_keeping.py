@@ -232,6 +232,29 @@ def test_what_came_with_the_content_is_not_asked_for():
     assert extras_at(destination, "f") == extras_at(destination, "g")
 
 
+def test_the_owner_that_came_with_a_symlink_is_not_asked_for():
+    """And the others are."""
+    source, destination = MemoryStore(), MemoryStore()
+    for path in (b"l", b"m"):
+        source.plant_link(path, b"x")
+    reading, telling, asked = source.read_links, source.read_extras, []
+
+    def read_links(paths, *, wanted):
+        asked.append(wanted)
+        come = lambda each: evolve(each.link, extras=Extras(KIM.owner))  # noqa: E731
+        return reading(paths).addCallback(lambda found: [evolve(found[0], link=come(found[0])), *found[1:]])
+
+    def read_extras(paths, *more, **named):
+        asked.append(paths)
+        return telling(paths, *more, **named)
+
+    source.read_links, source.read_extras = read_links, read_extras
+    trial = run(source, destination, links=True)
+
+    assert [WantedExtras(frozenset({OWNER})), [b"m"]] == asked
+    assert {"l": (How.CREATED, True), "m": (How.CREATED, True)} == trial.how()
+
+
 def test_a_file_with_very_many_attributes_goes_by_itself():
     """A batch holds no more of them than a MiB; who goes by itself has only its own."""
     source = source_with(*(f"{number:02}" for number in range(40)), extras=evolve(KIM, xattrs=bytes(48_000)))

@@ -125,6 +125,11 @@ class Keeping:
         """What to ask of a source with each file; None if that is nothing."""
         return WantedExtras(self.wanted, self.numeric, self.lenient, self.leaves) if self.wanted else None
 
+    def asks_of_links(self) -> WantedExtras | None:
+        """The same for symlinks, which have an owner alone."""
+        kinds = self.wanted & {Preserve.OWNER}
+        return WantedExtras(kinds, self.numeric, self.lenient, self.leaves) if kinds else None
+
     async def read(self, store: IStore, paths: Sequence[bytes]) -> list[FoundExtras | RealizeError]:
         """Read what is carried over of these; raises `SideError` if the source refuses the whole call."""
 

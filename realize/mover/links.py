@@ -6,7 +6,7 @@ What a directory takes, and gives away, the two stores decide; a symlink that on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import define, evolve
 from twisted.internet.defer import Deferred
@@ -19,6 +19,9 @@ from realize.mover.plan import Action
 from realize.mover.work import SideError, StoreFailed, Work, whole
 from realize.units import display_name
 from realize.values import Entry, FoundSymlink, Linked, Preserve, Removal, Symlink, Use
+
+if TYPE_CHECKING:
+    from realize.mover.keeping import Keeping
 
 MAX_BATCH_LINKS: Final = 256
 """Symlinks in one batch at most: as many as one command of the protocol takes."""
@@ -111,8 +114,13 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
 
     async def read(self) -> list[FoundSymlink]:
         """Read all symlinks; returns those that could be read."""
+        keeping, paths = self.work.keeping, list(self.entries)
+        wanted = None if keeping is None else keeping.asks_of_links()
         with whole(End.SOURCE):
-            answers = await self.work.source.read_links(list(self.entries))
+            if wanted is None:
+                answers = await self.work.source.read_links(paths)
+            else:
+                answers = await self.work.source.read_links(paths, wanted=wanted)
         found: list[FoundSymlink] = []
         for (path, entry), answer in zip(self.entries.items(), answers, strict=True):
             if isinstance(answer, RealizeError):
@@ -124,16 +132,25 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
                 self.outcomes[path] = SideError(End.SOURCE, changed)
             else:
                 found.append(answer)
-        keeping = self.work.keeping
-        if keeping is None or Preserve.OWNER not in keeping.wanted:
-            return found
-        paths, versions = [each.link.path for each in found], [each.version for each in found]
+        return found if keeping is None or wanted is None else await self._owned(keeping, found)
+
+    async def _owned(self, keeping: Keeping, found: Sequence[FoundSymlink]) -> list[FoundSymlink]:
+        """Return the symlinks with their owners; those that came without are asked for."""
+        bare = [each for each in found if each.link.extras is None]
+        told = iter(
+            await keeping.of_versions(
+                self.work.source, [each.link.path for each in bare], [each.version for each in bare]
+            )
+        )
         owned: list[FoundSymlink] = []
-        for each, extras in zip(found, await keeping.of_versions(self.work.source, paths, versions), strict=True):
+        for each in found:
+            extras = next(told) if each.link.extras is None else each.link.extras
             if isinstance(extras, RealizeError):
                 self.outcomes[each.link.path] = SideError(End.SOURCE, extras)
             else:
-                owned.append(evolve(each, link=evolve(each.link, extras=extras)))
+                owned.append(
+                    each if extras is each.link.extras else evolve(each, link=evolve(each.link, extras=extras))
+                )
         return owned
 
     async def put(self, found: Sequence[FoundSymlink]) -> None:
@@ -188,7 +205,8 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
             link = evolve(link, mtime_ns=None)
         if link.extras is None or self.work.keeping is None:
             return link
-        return evolve(link, extras=self.work.keeping.current(link.extras))
+        current = self.work.keeping.current(link.extras)
+        return link if current is link.extras else evolve(link, extras=current)
 
 
 def _arrived(found: FoundSymlink, how: How | None) -> Arrived:

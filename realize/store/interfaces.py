@@ -307,11 +307,14 @@ class IStore(Interface):
         in a moment; any other error means that they are not there and never will be.
         """
 
-    def read_links(paths: Sequence[bytes]) -> Deferred[list[FoundSymlink | RealizeError]]:
+    def read_links(
+        paths: Sequence[bytes], *, wanted: WantedExtras | None = None
+    ) -> Deferred[list[FoundSymlink | RealizeError]]:
         """Read symlinks, which are never followed.
 
         One that the directory does not give away gives `realize.errors.LinkRefused`, and what is no symlink (any more)
         `realize.errors.SourceChanged`.
+        A symlink may come with its owner, if that is ``wanted``, as files do from `read_small`.
         """
 
     def put_links(

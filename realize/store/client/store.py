@@ -301,8 +301,13 @@ class RemoteStore:
         return self._protocol.round_trip.look() or 0.0
 
     @shielded
-    async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
-        """See `IStore`."""
+    async def read_links(
+        self,
+        paths: Sequence[bytes],
+        *,
+        wanted: WantedExtras | None = None,  # noqa: ARG002 -- of `IStore`
+    ) -> list[FoundSymlink | RealizeError]:
+        """See `IStore`; nothing that is ``wanted`` comes along."""
 
         async def ask(pack: list[bytes]) -> list[FoundSymlink | RealizeError]:
             links: list[FoundSymlink | RealizeError] = []

@@ -554,7 +554,9 @@ def set_link_owner(fd: int, owner: tuple[int, int], extras: Extras, path: bytes)
 
 
 def _is_of_others(uid: int | None, gid: int | None) -> bool:
-    return uid not in {None, os.geteuid()} or (gid is not None and gid not in {os.getegid(), *os.getgroups()})
+    if uid not in {None, os.geteuid()}:
+        return True
+    return gid not in {None, os.getegid()} and gid not in os.getgroups()
 
 
 def _set_acl(fd: int, name: str, form: bytes, *, numeric: bool) -> None:

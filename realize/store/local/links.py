@@ -24,7 +24,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
@@ -66,6 +66,10 @@ from realize.store.local.versions import Clock, representable, settled_in, uncha
 from realize.units import display_name
 from realize.values import FoundSymlink, Linked, Links, OnConflict, Preserve, Symlink, coarseness_ns
 
+if TYPE_CHECKING:
+    from realize.extras import WantedExtras
+    from realize.store.local.extras import AtHand
+
 MAX_INLINE_TARGET_BYTES: Final = 59
 """The longest target that every file system keeps where an fsync of the directory reaches it."""
 
@@ -88,14 +92,19 @@ class LinkPolicy(ByValue):
 
 
 def read_links(
-    location: RootedLocation, paths: Sequence[bytes], clock: Clock, gives: Links
+    location: RootedLocation, paths: Sequence[bytes], clock: Clock, gives: Links, wanted: WantedExtras | None = None
 ) -> list[FoundSymlink | RealizeError]:
-    """Return each of these symlinks, or why it is not given away."""
+    """Return each of these symlinks, with what is ``wanted`` if that is at hand; or why it is not given away."""
+    at_hand: AtHand | None = None
+    if wanted is not None:
+        from realize.store.local.extras import AtHand
+
+        at_hand = AtHand(wanted)
     answers: list[FoundSymlink | RealizeError] = []
     with location.tree() as tree:
         for path in paths:
             try:
-                answers.append(_read(location, tree, path, clock, gives))
+                answers.append(_read(location, tree, path, clock, gives, at_hand))
             except RealizeError as error:
                 answers.append(error)
             except (OSError, MemoryError) as error:
@@ -103,7 +112,9 @@ def read_links(
     return answers
 
 
-def _read(location: RootedLocation, tree: Tree, path: bytes, clock: Clock, gives: Links) -> FoundSymlink:
+def _read(
+    location: RootedLocation, tree: Tree, path: bytes, clock: Clock, gives: Links, at_hand: AtHand | None
+) -> FoundSymlink:
     directory, name = location.split(path)
     directory_fd = tree.directory(directory)
     status = _settled(directory_fd, name, path, clock)
@@ -120,7 +131,8 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, clock: Clock, gives
     if not same:
         raise SourceChanged(f"{display_name(path)}: changed while it was read")
     _judge(location, directory, path, target, gives, gives=True)
-    return FoundSymlink(Symlink(path, target, representable(status.st_mtime_ns)), version_of(status))
+    extras = None if at_hand is None else at_hand.of_link(status, path)
+    return FoundSymlink(Symlink(path, target, representable(status.st_mtime_ns), extras), version_of(status))
 
 
 def _settled(directory_fd: int, name: bytes, path: bytes, clock: Clock) -> os.stat_result:
@@ -282,6 +294,9 @@ class Placing(ByValue):
             return _nothing
 
         def give(directory_fd: int, name: bytes) -> None:
+            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode) and has_owner(status):
+                return
             # Whoever may write to the directory may put something else of somebody else in its place at any time.
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
             try:
@@ -289,11 +304,14 @@ class Placing(ByValue):
             finally:
                 release(fd)
 
+        def has_owner(status: os.stat_result) -> bool:
+            return owner[0] in {-1, status.st_uid} and owner[1] in {-1, status.st_gid}
+
         def give_opened(fd: int) -> None:
             status = os.fstat(fd)
             if not stat.S_ISLNK(status.st_mode) or os.readlink(b"", dir_fd=fd) != link.target:
                 raise Busy(f"{display_name(link.path)}: was replaced there before it had its owner")
-            if all(wanted in {-1, it} for wanted, it in zip(owner, (status.st_uid, status.st_gid), strict=True)):
+            if has_owner(status):
                 return
             if not self.changes_all and status.st_uid != os.geteuid():
                 if Preserve.OWNER not in extras.lenient:

@@ -382,10 +382,12 @@ class LocalStore:
         return answers
 
     @shielded
-    async def read_links(self, paths: Sequence[bytes]) -> list[FoundSymlink | RealizeError]:
+    async def read_links(
+        self, paths: Sequence[bytes], *, wanted: WantedExtras | None = None
+    ) -> list[FoundSymlink | RealizeError]:
         """See `IStore`."""
         answers: list[FoundSymlink | RealizeError] = await self._while_open(
-            read_links, self._location, paths, self._clock, self._link_policy.gives
+            read_links, self._location, paths, self._clock, self._link_policy.gives, wanted
         )
         return answers
 
