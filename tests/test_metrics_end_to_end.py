@@ -204,6 +204,7 @@ def test_a_draining_daemon_says_so(site, tmp_path):
     port = port_of(site)
     assert (200, "ready\n") == get(port, "/healthz")
     site.daemon.send_signal(signal.SIGHUP)
+    _wait(lambda: any(record["event"] == "reloaded" for record in site.records()))
     plant(tmp_path / "source", 1, small=0, large=1)
     # Slow enough to be running still when we look.
     moving = site.spawn("--quiet", "--throttle", "256k", tmp_path / "source", "hostb::inbox")

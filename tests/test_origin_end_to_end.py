@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from tests.leftovers import partial_at
-from tests.processes import Site, digests, plant, wait_for
+from tests.processes import Site, digests, files_below, plant, wait_for
 
 LARGE = 16 << 20
 
@@ -54,23 +54,27 @@ def in_partials(folder):
     return sum(sizes)
 
 
+def whole(folder):
+    """The paths of the files that are no partials."""
+    return {os.fsdecode(path) for path in files_below(folder) if not path.endswith(b".part")}
+
+
 @pytest.mark.parametrize("command", ["copy", "move"])
 def test_a_run_that_was_killed_goes_on_where_it_stopped(way, command):
     """SIGKILL to both ends: what has arrived, whole or in part, is recognised and not sent again."""
     site, source, target, from_there, to_there = way
     original = plant(source, 1, small=30, large=1, large_size=LARGE)
-    process = site.spawn(command, "--quiet", "--throttle", "6M", from_there, to_there)
-    wait_for(lambda: in_partials(target) > 4 << 20)
+    process = site.spawn(command, "--quiet", "--throttle", "4M", from_there, to_there)
+    wait_for(lambda: in_partials(target) > 4 << 20 and len(whole(target)) >= 30)
     process.kill()
     site.stop(9)
     process.wait()
-    arrived = {os.fsdecode(path) for path in digests(target) if not path.endswith(b".part")}
+    arrived = whole(target)
     had = in_partials(target)
     site.start()
 
     again = finished(site.realize(command, "--json", *REPLACE, from_there, to_there))
 
-    assert 30 <= len(arrived)
     assert [] == [path for path, record in again.items() if path in arrived and record["sent"]]
     assert sum(record["sent"] for record in again.values()) <= LARGE + 200_000 - (had >> 20 << 20)
     assert original == digests(target)
