@@ -48,7 +48,10 @@ def url():
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+    class Serving(ThreadingHTTPServer):
+        daemon_threads = False  # at the end, wait until all connections are closed, also those that asked for nothing
+
+    with Serving(("127.0.0.1", 0), Answering) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         yield f"http://127.0.0.1:{server.server_port}"
