@@ -9,7 +9,7 @@ from realize.concurrency.loading_ahead import LOAD_AFTER_S, load_ahead
 from tests.processes import printed
 
 
-def test_modules_are_loaded_after_a_second(tmp_path, monkeypatch):
+def test_modules_are_loaded_after_a_while(tmp_path, monkeypatch):
     """One that is not there is left to whoever needs it, and keeps back none of the others."""
     names = ["realize_test_first", "realize_test_second"]
     for each in names:

@@ -128,7 +128,7 @@ def test_none_is_a_package():
 
 
 def test_all_is_loaded_ahead():
-    """A second after the start; then nothing is loaded late because it was left out."""
+    """Ten seconds after the start; then nothing is loaded late because it was left out."""
     assert ["True", "[]"] == run(
         """
         from realize.cli.stand_ins import LATER, _Later, load_all

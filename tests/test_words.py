@@ -16,7 +16,7 @@ CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 CLASS = re.compile(r"_*[A-Z]\w*[a-z]\w*")
 
 ONE_MEANING = {
-    "LOADED_AHEAD": "modules that are loaded a second after the start",
+    "LOADED_AHEAD": "modules that are loaded ten seconds after the start",
     "FLAGS": "flags of open(2), for what the module opens",
     "OWNERS": "the bits of a mode that are the owner's",
 }

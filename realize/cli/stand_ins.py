@@ -3,7 +3,7 @@
 For each module of `LATER` there is one whose names are there, and load the real module as soon as one of them is used:
 called, asked for an attribute, a base of a class or in ``isinstance``. So nothing is missing, and nothing behaves in
 another way; no exception is imported from them by name, which ``except`` would not take before it is raised.
-What is still not loaded a second after the start is loaded then (`load_all`), see `realize.concurrency.loading_ahead`.
+What is not loaded ten seconds after the start is loaded then (`load_all`), see `realize.concurrency.loading_ahead`.
 
 `twisted.internet.defer` imports three names of `asyncio`: two for annotations, and one that it calls, `iscoroutine`.
 There is a stand-in while that is loaded; who imports `asyncio` later gets the real one.

@@ -13,8 +13,8 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
-LOAD_AFTER_S: Final = 1.0
-"""By then, short runs have ended, and have not paid for it."""
+LOAD_AFTER_S: Final = 10.0
+"""By then, short runs have ended, and have not paid for it: it takes 0.1 to 0.3 s, in which nothing else is done."""
 
 
 def load_ahead(
