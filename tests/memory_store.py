@@ -127,6 +127,7 @@ class MemoryStore:
         self.symlinks: dict[bytes, MemoryLink] = {}
         self.links = True
         self.hard_links = True
+        self.takes_directories = False
         self.replaces = True
         self.tells = self.accepts = frozenset(Preserve)
         self.gives_links, self.takes_links = Links.ANY, Links.INSIDE
@@ -445,9 +446,13 @@ class MemoryStore:
         return Fetched(small_file(path, file.content, evolve(file.attributes, extras=None)), file.version)
 
     @steadfast
-    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
+    async def put_small(
+        self, files: Sequence[SmallFile], policy: OnConflict, directories: Sequence[Directory] = ()
+    ) -> list[Stored | RealizeError]:
         """Verify and commit small files."""
         self.take_fault("put_small", b"")
+        if directories:
+            await self.make_directories(directories)
         return [self._one("put_small", file.path, self._put, file, policy) for file in files]
 
     def _put(self, file: SmallFile, policy: OnConflict) -> Stored:

@@ -1472,6 +1472,21 @@ class StoreContract(LinkContract, ExtrasContract):
         assert behind.content(b"file") == b""
         await store.close()
 
+    async def test_small_files_may_bring_their_directories(self) -> None:
+        """These are made before; one that cannot be made keeps only what belongs into it from arriving."""
+        store, behind = await self.opened()
+        behind.plant(b"file", b"")
+        files = [small_file(path, b"x", Attributes(1_000_000_000, 0o640)) for path in (b"d/e/f", b"file/f", b"g")]
+        directories = [Directory(b"d", 0o750), Directory(b"d/e", 0o711), Directory(b"file", 0o700)]
+
+        outcomes = await store.put_small(files, OnConflict.FAIL, directories)
+
+        assert [how(outcomes[0]), how(outcomes[2])] == [Committed.CREATED] * 2
+        assert isinstance(outcomes[1], RealizeError)
+        assert [_mode(behind, path) for path in (b"d", b"d/e")] == [0o750, 0o711]
+        assert [behind.content(path) for path in (b"d/e/f", b"file", b"g")] == [b"x", b"", b"x"]
+        await store.close()
+
     async def test_sets_directories_for_good(self) -> None:
         """Permissions and time are set, deepest first; where no file was put in, only surplus permissions go."""
         store, behind = await self.opened()

@@ -7,7 +7,7 @@ import stat
 import struct
 
 import pytest
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 
 from realize.errors import ConnectionFailed, Interrupted, SourceChanged, StorageError
@@ -18,7 +18,7 @@ from realize.mover.filters import selection
 from realize.mover.run import Run, Side, TransferOptions
 from realize.mover.stop_flag import StopFlag
 from realize.store.local.store import LocalStore
-from realize.values import Attributes, Directory, Entry, Kind, OnConflict
+from realize.values import MAX_SMALL_BYTES, Attributes, Directory, Entry, Kind, OnConflict
 from tests.local_stores import as_nobody, open_root
 from tests.memory_store import MemoryStore
 
@@ -48,6 +48,20 @@ def test_makes_what_files_go_into_once():
 
     assert [Directory(b"a", 0o700), Directory(b"a/b", 0o750)] == first
     assert [] == again
+
+
+def test_what_is_announced_may_be_missing_until_it_was_made():
+    """Those above some files, the outermost first; those that are done are nobody's business any more."""
+    known = Directories(0o700)
+    here = known.listed([directory(b"a"), directory(b"a/b"), file(b"a/b/f"), directory(b"c"), directory(b"d")])
+    known.fill([b"a/b/f", b"c/f", b"d/f"], here)
+    location, a, b, c = Directory(b"", 0o700), *(Directory(path, 0o755) for path in (b"a", b"a/b", b"c"))
+
+    assert [location, a, b] == known.unmade([b"a/b/f", b"a/b/g"])
+    known.made([location, a])
+    assert [b, c] == known.unmade([b"a/b/f", b"c/f", b"e/f", b"top"])
+    known.forget([c])
+    assert [b] == known.unmade([b"a/b/f", b"c/f"])
 
 
 def test_a_page_may_begin_in_the_middle_of_a_directory():
@@ -377,6 +391,72 @@ def test_after_a_lost_connection_directories_get_the_times_they_had():
 
     assert [None] == again
     assert {b"a": Attributes(1000, 0o711), b"b": Attributes(1001, 0o711)} == destination.directories
+
+
+def along(destination):
+    """A destination to which small files bring their directories, and the calls that make any otherwise."""
+    destination.takes_directories = True
+    calls, make = [], destination.make_directories
+    destination.make_directories = lambda some: calls.append([each.path for each in some]) or make(some)
+    return calls
+
+
+def test_directories_go_along_with_small_files():
+    """So there is no round trip before the first of them; they arrive as if they had been made before."""
+    modes = {b"a": 0o700, b"a/b": 0o750, b"c": 0o711}
+    source, destination = source_of(modes, [b"a/b/f", b"c/f", b"c/g", b"top"]), MemoryStore()
+    source.page = 10
+    put, brought = destination.put_small, []
+    along(destination)
+    destination.put_small = lambda *given: brought.append(given[2:]) or put(*given)
+
+    trial = Trial(source, destination)
+
+    assert None is trial.error()
+    assert [(), ([Directory(path, mode) for path, mode in modes.items()],)] == brought
+    assert modes == {path: attributes.mode for path, attributes in destination.directories.items()}
+    assert {b"a/b/f", b"c/f", b"c/g", b"top"} == set(destination.files)
+
+
+def test_what_large_files_go_into_is_made_before():
+    """Also what small ones beside them have announced."""
+    source = source_of({b"a": 0o700, b"b": 0o711}, [b"a/f"])
+    source.plant(b"b/large", bytes(MAX_SMALL_BYTES + 1))
+    source.page = 10
+    destination = MemoryStore()
+    # What has come already is not asked for again.
+    put, late = destination.put_small, Deferred()
+    destination.put_small = lambda *given: (late if given[0] else succeed(None)).addCallback(lambda _: put(*given))
+    calls = along(destination)
+
+    trial = Trial(source, destination)
+    before = list(calls)
+    late.callback(None)
+
+    assert None is trial.error()
+    assert [[b"a", b"b"]] == before == calls[:1]
+    assert {b"a": 0o700, b"b": 0o711} == {path: each.mode for path, each in destination.directories.items()}
+    assert {b"a/f", b"b/large"} == set(destination.files)
+
+
+def test_directories_that_did_not_arrive_go_along_with_what_is_tried_again():
+    """After a refusal, and over another connection: else the copy would be more open than its source."""
+    source, destination = source_of({b"a": 0o700}, [b"a/f"]), MemoryStore()
+    calls = along(destination)
+    destination.fail_next["put_small", b""] = ConnectionFailed("lost")
+    trial = Trial(source, destination)
+    assert isinstance(trial.error(), ConnectionFailed)
+    before = dict(destination.directories)
+
+    seen = []
+    put = destination._put
+    destination._put = lambda *given: seen.append(destination.directories[b"a"].mode) or put(*given)
+    again = []
+    trial.run.resumed([Side(source, "src")], Side(destination, "dst")).start().addBoth(again.append)
+    trial.clock.pump([0.05] * 200)
+
+    assert ({}, [None], [0o700]) == (before, again, seen)
+    assert [[b"a"]] == calls
 
 
 def test_a_pattern_spares_directories_in_which_nothing_is_moved():

@@ -481,7 +481,7 @@ def test_batches_that_wait_for_the_disk_are_bounded(evil):
     """A batch is in memory until it is answered, and so long its stream counts."""
     hanging = []
 
-    def put_small(_files, _policy):
+    def put_small(*_):
         hanging.append(Deferred())
         return hanging[-1]
 

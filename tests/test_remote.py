@@ -35,6 +35,7 @@ from realize.values import (
     WhereKind,
 )
 from realize.wire import commands, packing
+from realize.wire.greeting import Greeting
 from realize.wire.packing import MAX_PACK_ITEMS, FetchedHead
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
 from tests.store_helpers import small_file
@@ -298,6 +299,27 @@ def test_there_is_an_answer_for_each_question(asking, name, count):
     asking.answer(**{key: (values * 2)[:count] for key, values in answer.items()})
 
     assert [ProtocolError] == kinds(results)
+
+
+@pytest.mark.parametrize("count", [1, MAX_PACK_ITEMS + 1])
+@pytest.mark.parametrize("able", [True, False])
+def test_directories_go_with_files_if_that_is_possible(asking, able, count):
+    """An older peer, and one that is told of more than fit, is asked to make them before."""
+    if not able:
+        asking.client.theirs = Greeting("older", ())
+    directories = [Directory(b"%05d" % number, 0o700) for number in range(count)]
+    results = asking.ask(asking.store.put_small([small_file(b"00000/f", b"")], OnConflict.FAIL, directories))
+    made = 0
+    while asking.peer.asked[0][0] is commands.MakeDirectories:
+        [(_, question)] = asking.asked()
+        made += len(question["directories"])
+        asking.answer(made=[None] * len(question["directories"]))
+    [(_, question)] = asking.asked()
+    asking.answer(outcomes=[CREATED])
+
+    along = able and count == 1
+    assert (0 if along else count, directories if along else None) == (made, question["directories"])
+    assert [[CREATED]] == results
 
 
 def test_directories_that_keep_nobody_out_are_set_together(asking):

@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.mover.run import Run, Side, TransferOptions
+from realize.wire.commands import CAPABILITIES, PUT_DIRECTORIES
+from realize.wire.greeting import Greeting
 from tests.loopback import Wire
 from tests.memory_store import MemoryStore
 from tests.test_remote_store import Served
@@ -36,17 +38,19 @@ class FarWire(Wire):
 
 
 class Far:
-    """A run between a store here and one that is far away; ``files`` has what the source holds."""
+    """A run between a store here and one that is far away, with a daemon that ``lacks`` some capabilities.
 
-    def __init__(self, files, *, pull=False, known=()):
-        self.served = Served(Clock())
+    ``files`` has what the source holds.
+    """
+
+    def __init__(self, files, *, pull=False, lacks=()):
+        capabilities = tuple(each for each in CAPABILITIES if each not in lacks)
+        self.served = Served(Clock(), server_greeting=Greeting("server", capabilities))
         self.here, self.there = MemoryStore(page=PAGE_ENTRIES), MemoryStore(page=PAGE_ENTRIES)
         self.served.memory = self.there
         source = self.there if pull else self.here
         for path in files:
             source.plant(path, b"content of " + path)
-        for path in known:
-            self.there.plant(path, b"older")
         for wire in (self.served.client_wire, self.served.server_wire):
             wire.__class__ = FarWire
         remote = self.served.store()
@@ -84,7 +88,12 @@ TREE = [b"d%d/e%d/f%d" % (number % 5, number % 7, number) for number in range(30
     [
         pytest.param([b"f"], ["Hello, OpenDirectory", "Describe", "PutSmall"], id="one file"),
         pytest.param(
-            TREE, ["Hello, OpenDirectory", "Describe", "MakeDirectories", "PutSmall", "SetDirectories"], id="a tree"
+            TREE, ["Hello, OpenDirectory", "Describe", "PutSmall with directories", "SetDirectories"], id="a tree"
+        ),
+        pytest.param(
+            [b"%04d/f" % number for number in range(1000)],
+            ["Hello, OpenDirectory", "Describe", "PutSmall with directories", "SetDirectories"],
+            id="a thousand directories",
         ),
     ],
 )
@@ -95,6 +104,14 @@ def test_what_a_push_waits_for(files, trips):
     assert len(trips) == far.round_trips()
     assert sorted(files) == sorted(far.there.files)
     assert {} == far.here.files
+
+
+def test_an_older_daemon_is_asked_for_directories_first():
+    """That takes a round trip more."""
+    far = Far(TREE, lacks={PUT_DIRECTORIES})
+
+    assert 5 == far.round_trips()
+    assert sorted(TREE) == sorted(far.there.files)
 
 
 @pytest.mark.parametrize("files", [[b"f"], TREE])

@@ -555,7 +555,7 @@ def test_files_that_arrive_together_are_counted_by_what_became_of_them(serving):
     created = Stored(Committed.CREATED)
     serving.answer([created, created, Stored(Committed.REPLACED), FULL])
 
-    assert [("put_small", files, OnConflict.SKIP)] == serving.memory.asked[1:]
+    assert [("put_small", files, OnConflict.SKIP, ())] == serving.memory.asked[1:]
     # The command itself gave all the credit.
     assert 0 == stream.credit
     assert [created, created] == answers[0]["outcomes"][:2]

@@ -31,6 +31,8 @@ class Directories:
     _above: list[tuple[bytes, Attributes]] = field(factory=list, init=False)
     _filled: dict[bytes, Attributes] = field(factory=dict, init=False)
     """Those whose copies files are put into, directly or further below."""
+    _unmade: dict[bytes, Directory] = field(factory=dict, init=False)
+    """Those that were announced, and are not known to have been made."""
     _narrow: dict[bytes, Attributes] = field(factory=dict, init=False)
     """Those that lack a permission of the owner; a killed run may have left a copy that still has it."""
     _most: int = field(factory=lambda: MAX_REMEMBERED_DIRECTORIES, init=False)
@@ -64,7 +66,24 @@ class Directories:
         if self.location_mode is not None:
             make.insert(0, Directory(b"", self.location_mode))
             self.location_mode = None
+        self._unmade |= {each.path: each for each in make}
         return make
+
+    def unmade(self, paths: Iterable[bytes]) -> list[Directory]:
+        """Of the directories above these paths, those that were announced and may be missing yet, parents first."""
+        if not self._unmade:
+            return []
+        seen: set[bytes] = set()
+        for path in paths:
+            above = path
+            while above and (above := above.rpartition(b"/")[0]) not in seen:
+                seen.add(above)
+        return [self._unmade[path] for path in sorted(seen & self._unmade.keys())]
+
+    def made(self, directories: Iterable[Directory]) -> None:
+        """Note that these are not missing any more, or cannot be made."""
+        for each in directories:
+            self._unmade.pop(each.path, None)
 
     @property
     def full(self) -> bool:
@@ -100,4 +119,5 @@ class Directories:
         for each in directories:
             self._filled.pop(each.path, None)
             self._narrow.pop(each.path, None)
+            self._unmade.pop(each.path, None)
         self._most = MAX_REMEMBERED_DIRECTORIES + len(self._filled) + len(self._narrow)

@@ -329,10 +329,14 @@ class Move:
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
         """Create the directories missing for these files, and wait for those that other pages are creating."""
-        if self.work.directories is None or not candidates:
+        directories = self.work.directories
+        if directories is None or not candidates:
             return
         earlier = list(self._making)
-        wanted = self.work.directories.fill((candidate.entry.path for candidate in candidates), here)
+        paths = [candidate.entry.path for candidate in candidates]
+        directories.fill(paths, here)
+        coming = {path for each in earlier for path in each.paths}
+        wanted = [each for each in directories.unmade(paths) if each.path not in coming]
         if wanted:
             making = _Making({each.path for each in wanted})
             await making.lock.acquire()
@@ -347,6 +351,7 @@ class Move:
                 with whole(End.DESTINATION):
                     # One that cannot be made shows when a file is put there.
                     await self.work.destination.make_directories(wanted)
+                directories.made(wanted)
             finally:
                 self._making.remove(making)
                 making.lock.release()
@@ -479,20 +484,33 @@ class Move:
                 self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
             else:
                 candidates.append(Candidate(entry, existing))
-        # Over a long link the first batches are read while the destination makes their directories.
-        directories = Gate(Deferred.fromCoroutine(self._make_directories(candidates, here)))
+        making = partial(self._make_directories, candidates, here)
+        # Over a long link the first batches bring their directories, or are read while the destination makes these.
+        directories = None if self._announced(candidates, here) else Gate(Deferred.fromCoroutine(making()))
         try:
             in_groups = grouped if self.work.options.order is None else grouped_in_order
             for moving in in_groups(candidates, self._batch_bytes):
                 if isinstance(moving, Candidate):
+                    if directories is None:
+                        directories = Gate(Deferred.fromCoroutine(making()))
                     await directories.passed()
                     await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
                 else:
                     slots = self._batches.for_size(sum(each.entry.size for each in moving))
                     await self._start(slots, self._move_batch, moving, self.work, directories)
-            await directories.passed()
+            if directories is not None:
+                await directories.passed()
         finally:
-            directories.abandon()
+            if directories is not None:
+                directories.abandon()
+
+    def _announced(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> bool:
+        """Whether the directories missing for these files go along with them."""
+        work = self.work
+        if work.directories is None or work.keeping is not None or not work.destination.takes_directories:
+            return False
+        work.directories.fill((candidate.entry.path for candidate in candidates), here)
+        return True
 
     async def _plan_links(self, links: Sequence[Entry], here: Mapping[bytes, Attributes]) -> None:
         """Start moving the symlinks of a page."""

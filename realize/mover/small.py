@@ -291,7 +291,12 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
 
     async def _put(self, files: Sequence[Fetched], policy: OnConflict) -> Sequence[Stored | RealizeError]:
         def ask(some: Sequence[Fetched]) -> Deferred[list[Stored | RealizeError]]:
-            return self.work.destination.put_small([self._outgoing(file) for file in some], policy)
+            outgoing, put = [self._outgoing(file) for file in some], self.work.destination.put_small
+            directories = self.work.directories
+            unmade = [] if directories is None else directories.unmade(file.path for file in outgoing)
+            if directories is None or not unmade:
+                return put(outgoing, policy)
+            return put(outgoing, policy, unmade).addCallback(_noting, partial(directories.made, unmade))
 
         keeping = self.work.keeping
         if keeping is None:
@@ -380,6 +385,11 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
             return file
         attributes = keeping.of(file.attributes)
         return file if attributes is file.attributes else evolve(file, attributes=attributes)
+
+
+def _noting(answers: list[Stored | RealizeError], note: Callable[[], None]) -> list[Stored | RealizeError]:
+    note()
+    return answers
 
 
 def _backup(stored: Stored | None) -> bytes:

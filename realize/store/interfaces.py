@@ -202,6 +202,9 @@ class IStore(Interface):
 
     links: bool = Attribute("Whether symlinks can be moved: `walk` can list them; known once `open` has answered.")
     hard_links: bool = Attribute("Whether `link_files` may be used, and `walk` tells identities; known like ``links``.")
+    takes_directories: bool = Attribute(
+        "Whether `put_small` brings directories along and saves a round trip; known like ``links``."
+    )
     replaces: bool = Attribute("Whether the user of it may replace files; known once `open` has answered.")
     tells: frozenset[Preserve] = Attribute("What `read_extras` knows, and mode and times; known like `links`.")
     accepts: frozenset[Preserve] = Attribute("What may be set here, mode and times included; known like `links`.")
@@ -296,9 +299,13 @@ class IStore(Interface):
     def round_trip() -> float:
         """Return how many seconds any call takes besides its work, as far as that is known; 0 here."""
 
-    def put_small(files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
+    def put_small(
+        files: Sequence[SmallFile], policy: OnConflict, directories: Sequence[Directory] = ()
+    ) -> Deferred[list[Stored | RealizeError]]:
         """Write, verify and commit whole files.
 
+        ``directories`` are made before, as by `make_directories`; where ``takes_directories`` is not true, that is
+        still to be waited for.
         Under `OnConflict.RENAME`, a file with a ``number`` whose name was taken since fails with
         `realize.errors.Busy`: what took it may be the same file, so ask for its `siblings` again.
 

@@ -77,6 +77,9 @@ EXTRA_ATTRIBUTES: Final = "extra-attributes"
 HARD_LINKS: Final = "hard-links"
 """The capability to list the identities of files with several names, and to understand `LinkFiles`."""
 
+PUT_DIRECTORIES: Final = "put-directories"
+"""The capability to understand ``directories`` of `PutSmall`."""
+
 CAPABILITIES: Final = (
     DELTAS,
     ECHO,
@@ -89,6 +92,7 @@ CAPABILITIES: Final = (
     ZSTD,
     EXTRA_ATTRIBUTES,
     HARD_LINKS,
+    PUT_DIRECTORIES,
 )
 """The capabilities that this software announces in Hello, unless it is told otherwise."""
 
@@ -375,6 +379,7 @@ class PutSmall(RealizeCommand):
     The requester sends it; needs ``write`` or ``create``.
     The answer means that each file that has an outcome is on stable storage; it closes the stream.
     ``extras`` has for each file what else it is to get, for whoever has the capability `EXTRA_ATTRIBUTES`.
+    ``directories`` are made first, as by `MakeDirectories`, for whoever has the capability ``put-directories``.
     """
 
     arguments: ClassVar[list[tuple[bytes, Any]]] = [
@@ -383,6 +388,7 @@ class PutSmall(RealizeCommand):
         (b"policy", Choice(OnConflict)),
         (b"heads", Packed(packing.SMALL_HEADS)),
         (b"extras", Packed(packing.EACH_EXTRAS, optional=True)),
+        (b"directories", Packed(packing.DIRECTORIES, optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [(b"outcomes", Packed(packing.OUTCOMES))]
 

@@ -29,6 +29,7 @@ from realize.values import (
     MAX_VALUE_BYTES,
     Attributes,
     Content,
+    Directory,
     Fetched,
     OnConflict,
     SmallFile,
@@ -95,8 +96,10 @@ class RemoteBatches:
         """Note that ``size`` bytes sent other than in a batch took that long; this can only enlarge the next batch."""
         self._sent_fits = max(self._sent_fits, _fitting(size, seconds, self._sent_fits))
 
-    async def put(self, files: list[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
-        """Send the files; return what became of each."""
+    async def put(
+        self, files: list[SmallFile], policy: OnConflict, directories: Sequence[Directory] = ()
+    ) -> list[Stored | RealizeError]:
+        """Send the files, and what directories are to be made for them; return what became of each."""
         handle, streams, clock = self._opened(), self._protocol.streams, self._protocol.clock
         contents = [file.content for file in files]
         size = sum(map(len, contents))
@@ -118,6 +121,7 @@ class RemoteBatches:
                 policy=policy,
                 heads=files,
                 extras=extras_of([file.attributes for file in files]),
+                directories=list(directories) or None,
             )
         except BaseException:
             self._sending.release()

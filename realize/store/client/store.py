@@ -128,6 +128,11 @@ class RemoteStore:
         """See `IStore`: older peers cannot."""
         return self._has(commands.HARD_LINKS)
 
+    @property
+    def takes_directories(self) -> bool:
+        """See `IStore`: older peers do not, and are asked to make them before."""
+        return self._has(commands.PUT_DIRECTORIES)
+
     def open_ahead(self, salt: bytes) -> None:
         """Ask already for what `open` will be asked with this salt, while Hello is not answered yet.
 
@@ -278,13 +283,17 @@ class RemoteStore:
 
         return await self._packed(paths, packing.measure_path, ask)
 
-    def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> Deferred[list[Stored | RealizeError]]:
+    def put_small(
+        self, files: Sequence[SmallFile], policy: OnConflict, directories: Sequence[Directory] = ()
+    ) -> Deferred[list[Stored | RealizeError]]:
         """See `IStore`."""
         if not files and {"write", "create"} & set(self.rights):
             return succeed([])
+        if directories and not (self.takes_directories and _fit_one_pack(directories)):
+            return self.make_directories(directories).addCallback(lambda _: self.put_small(files, policy))
 
         def ask(pack: list[SmallFile]) -> Deferred[list[Stored | RealizeError]]:
-            return self._turns.run(self._batches.put, pack, policy)
+            return self._turns.run(self._batches.put, pack, policy, directories)
 
         return self._packed(files, packing.measure_file, ask, weigh=_weigh_small)
 
@@ -655,6 +664,10 @@ class RemoteListing:
 
 def _nothing(_: object) -> None:
     return None
+
+
+def _fit_one_pack(directories: Sequence[Directory]) -> bool:
+    return len(list(packing.fit(directories, packing.measure_directory))) == 1
 
 
 def _directories_of(pack: list[Directory]) -> dict[str, Any]:

@@ -134,6 +134,7 @@ class LocalStore:
 
     links = True
     hard_links = True
+    takes_directories = False
     replaces = True
     tells = frozenset(Preserve)
 
@@ -312,9 +313,13 @@ class LocalStore:
         return answers
 
     @steadfast
-    async def put_small(self, files: Sequence[SmallFile], policy: OnConflict) -> list[Stored | RealizeError]:
+    async def put_small(
+        self, files: Sequence[SmallFile], policy: OnConflict, directories: Sequence[Directory] = ()
+    ) -> list[Stored | RealizeError]:
         """See `IStore`; of two files with the same name, the later one is final in the end."""
         self._refuse_within_backups()
+        if directories:
+            await self.make_directories(directories)
         if any(file.attributes is not None and file.attributes.extras is not None for file in files):
             return await self._put_with_extras(files, policy)
         return await self._put_small(files, policy)

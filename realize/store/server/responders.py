@@ -401,6 +401,7 @@ class DirectoryResponders(amp.CommandLocator):
         policy: OnConflict,
         heads: list[SmallHead],
         extras: list[Extras | None] | None = None,
+        directories: list[Directory] | None = None,
     ) -> dict[str, Any]:
         with self._batches.on(stream):
             self._directory(handle, *PUT)
@@ -411,7 +412,7 @@ class DirectoryResponders(amp.CommandLocator):
             # The directory may have been closed while the content arrived.
             opened = self._directory(handle, *PUT)
             # The stream stays open meanwhile: the number of streams bounds how many batches are in memory.
-            put = await opened.store.put_small(files, opened.rights.policy(policy))
+            put = await opened.store.put_small(files, opened.rights.policy(policy), directories or ())
             outcomes = self._count_failures(opened, [opened.rights.said(outcome) for outcome in put])
         for file, outcome in zip(files, outcomes, strict=True):
             opened.audit.put(file, outcome)
