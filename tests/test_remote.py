@@ -4,6 +4,7 @@ The peer answers when, and what, the test says.
 """
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, StorageError, Unanswered
 from realize.extras import Extras
@@ -38,9 +39,11 @@ from realize.wire import commands, packing
 from realize.wire.greeting import Greeting
 from realize.wire.packing import MAX_PACK_ITEMS, FetchedHead
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S
+from realize.wire.windows import RoundTrip
 from tests.store_helpers import small_file
 from tests.test_remote_streams import Asking, kinds
 
+FURTHER = (commands.WALK_AHEAD,)
 HERE = Where(WhereKind.DIRECTORY, (b"here", b"above"), 77, 0o750)
 BROKEN = StorageError("broken disk")
 DIGEST = bytes(32)
@@ -571,9 +574,30 @@ def test_the_next_page_is_asked_for_ahead(asking, partials):
     assert [[b"a"], [b"b"], [b"c"]] == [[entry.path for entry in each] for (each,) in (first, second, third)]
     assert ([[]], 2, 5, 7, 8) == (last, asked, now, later, listing.now_ns)
     question = {"listing": 1, "partials": partials, "avoid": b"place"}
-    none = {"leave": None, "one_file_system": None, "links": None, "hard_links": None}
-    first_only = [{**none, "leave": [b"-x"], "links": True}, none, none]
+    none = {"leave": None, "one_file_system": None, "links": None, "hard_links": None, "further": None}
+    further = {**none, "further": True}
+    first_only = [{**none, "leave": [b"-x"], "links": True}, further, further]
     assert [(commands.Walk, {**question, **each}) for each in first_only] == asking.asked()
+
+
+@pytest.mark.parametrize(("seconds", "lacks", "ahead"), [(0.2, (), 3), (0.06, (), 2), (0.0, (), 1), (0.2, FURTHER, 1)])
+def test_over_a_long_link_more_pages_are_asked_for_ahead(asking, seconds, lacks, ahead):
+    """Of a peer that lets them wait; what is behind the last page is for nobody."""
+    asking.client.round_trip = RoundTrip(asking.clock, Deferred)
+    asking.client.round_trip._shortest = seconds
+    asking.client.theirs = Greeting("peer", tuple(each for each in commands.CAPABILITIES if each not in lacks))
+    listing = asking.store.walk()
+    pages = [asking.ask(listing.next_page())]
+    asking.answer(**page(b"a"))
+    waiting = len(asking.peer.asked) - 1
+    asking.answer(**page(b"b", more=False))
+    pages += [asking.ask(listing.next_page()) for _ in range(2)]
+    for _ in range(waiting - 1):
+        asking.answer(BROKEN)
+
+    assert [[b"a"], [b"b"], []] == [[entry.path for entry in entries] for [entries] in pages]
+    assert ahead == waiting
+    assert [commands.Walk] * (1 + ahead) == asking.names()
 
 
 def test_a_listing_that_fails_has_ended(asking):

@@ -141,9 +141,10 @@ class Serving(Served):
         (of or self.memory).answer(result)
         self.flush()
 
-    def walk(self, *, handle=1, listing=1, partials=False, avoid=b""):
+    def walk(self, *, handle=1, listing=1, partials=False, avoid=b"", **given):
         """Ask for a page."""
-        return self.ask(commands.Walk, handle=handle, listing=listing, partials=partials, avoid=avoid, leave=None)
+        given = {"partials": partials, "avoid": avoid, "leave": None, **given}
+        return self.ask(commands.Walk, handle=handle, listing=listing, **given)
 
     def writing(self, *, handle=1, have=0, **options):
         """Open a stream to write; the writer."""
@@ -432,6 +433,33 @@ def test_a_listing_belongs_to_one_directory_and_one_question(serving):
 
     assert [ProtocolError] * 3 == kinds(refused + elsewhere + later)
     assert ([dict], 0) == (kinds(page), listing.closed)
+
+
+def test_pages_may_be_asked_for_behind_each_other(serving):
+    """Each gets the next one; what is behind the last one, or behind the end of the listing, finds no page."""
+    serving.open()
+    entries = [Entry(name, Kind.FILE, 3) for name in (b"a", b"b")]
+    pages = [serving.walk(), *(serving.walk(further=True) for _ in range(4))]
+    (listing,) = serving.memory.walked
+    for answer in ([entries[0]], [entries[1]], []):
+        serving.answer(answer, of=listing)
+    late = serving.walk(further=True)
+
+    assert [[entries[0]], [entries[1]], [], [], []] == [page["entries"] for [page] in pages]
+    assert [True, True, False, False, False] == [page["more"] for [page] in pages]
+    assert ([], False) == (late[0]["entries"], late[0]["more"])
+    assert (1, 1, 1) == (len(serving.memory.walked), listing.closed, serving.responders.open_count)
+
+
+def test_who_waits_for_a_page_of_a_listing_that_fails_gets_none(serving):
+    """Nor does who waits behind; the listing is not begun anew."""
+    serving.open()
+    pages = [serving.walk(), serving.walk(further=True)]
+    serving.ask(commands.EndWalk, listing=1)
+
+    assert [ConnectionFailed] == kinds(pages[0])
+    assert [{"entries": [], "more": False, "now": 0}] == pages[1]
+    assert 1 == len(serving.memory.walked)
 
 
 def test_a_listing_that_is_given_up_is_closed(serving):

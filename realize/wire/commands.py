@@ -80,6 +80,9 @@ HARD_LINKS: Final = "hard-links"
 PUT_DIRECTORIES: Final = "put-directories"
 """The capability to understand ``directories`` of `PutSmall`."""
 
+WALK_AHEAD: Final = "walk-ahead"
+"""The capability to understand ``further`` of `Walk`."""
+
 CAPABILITIES: Final = (
     DELTAS,
     ECHO,
@@ -93,6 +96,7 @@ CAPABILITIES: Final = (
     EXTRA_ATTRIBUTES,
     HARD_LINKS,
     PUT_DIRECTORIES,
+    WALK_AHEAD,
 )
 """The capabilities that this software announces in Hello, unless it is told otherwise."""
 
@@ -274,6 +278,8 @@ class Walk(RealizeCommand):
     ``hard_links`` count; the last three are for whoever has the capabilities `ONE_FILE_SYSTEM`, `LINKS` and
     `HARD_LINKS`.
     When ``more`` is false, this was the last page and the number is free again.
+    With ``further``, for whoever has the capability `WALK_AHEAD`, earlier calls need not be answered yet: this one is
+    for the page behind theirs, or finds that there is none.
     ``now`` is the clock of the responder when it read the page, in nanoseconds since the epoch.
     """
 
@@ -286,6 +292,7 @@ class Walk(RealizeCommand):
         (b"one_file_system", Flag(optional=True)),
         (b"links", Flag(optional=True)),
         (b"hard_links", Flag(optional=True)),
+        (b"further", Flag(optional=True)),
     ]
     response: ClassVar[list[tuple[bytes, Any]]] = [
         (b"entries", Packed(packing.ENTRIES)),

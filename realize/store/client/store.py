@@ -8,6 +8,7 @@ Nothing here has a timeout of its own: the connection has one, for replies (`rea
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -67,6 +68,12 @@ MAX_PACKS_IN_FLIGHT: Final = 32
 _OWNERS: Final = 0o700
 
 _UNASKED_IDENTITIES: Final = "the peer tells identities of files that it was not asked for"
+
+MAX_PAGES_AHEAD: Final = 3
+"""Pages of a listing that are asked for ahead at most; the peer counts 4 MiB for each."""
+
+PAGE_S: Final = 0.05
+"""Seconds that it takes to work off a page, about."""
 
 MAX_LISTED_ENTRIES: Final = 1 << 28
 """Most entries of one listing: more than any usable directory has, so a peer's endless listing ends here."""
@@ -574,7 +581,7 @@ class RemoteStore:
 
 @implementer(IListing)
 class RemoteListing:
-    """Requests the next page while the last one is being processed."""
+    """Requests the next page while the last one is being processed, over a long link some more."""
 
     held = 0
 
@@ -593,16 +600,21 @@ class RemoteListing:
         self._protocol = protocol
         self._listing = protocol.choose_listing()
         self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
-        self._first = {
+        self._first: dict[str, Any] = {
             "leave": list(leave) or None,
             "one_file_system": one_file_system or None,
             "links": links or None,
             "hard_links": hard_links or None,
         }
         """What only the first question says."""
+        theirs = protocol.theirs
+        self._further: dict[str, Any] = (
+            {"further": True} if theirs is not None and commands.WALK_AHEAD in theirs.capabilities else {}
+        )
+        """What the others say, if the peer lets several of them wait."""
         self._links = links
         self._hard_links = hard_links
-        self._next: Deferred[dict[str, Any]] | None = None
+        self._ahead: deque[Deferred[dict[str, Any]]] = deque()
         self.now_ns = 0
         self._started = False
         self._ended = False
@@ -612,12 +624,11 @@ class RemoteListing:
     async def next_page(self) -> list[Entry]:
         """See `IListing`."""
         while not self._ended:
-            asked = self._next or self._ask()
-            self._next = None
+            asked = self._ahead.popleft() if self._ahead else self._ask()
             try:
                 answer = await asked
             except RealizeError:
-                self._ended = True
+                self._end()
                 raise
             self._listed += len(answer["entries"])
             if answer["more"] and not answer["entries"]:
@@ -633,31 +644,39 @@ class RemoteListing:
                 self.close()
                 raise ProtocolError(f"the peer lists more than {MAX_LISTED_ENTRIES:,} names")
             if not answer["more"]:
-                self._ended = True
-            elif not self._ended:
-                self._next = self._ask()
+                self._end()
+            while not self._ended and len(self._ahead) < self._pages_ahead():
+                self._ahead.append(self._ask())
             self.now_ns = answer["now"]
             if answer["entries"]:
                 return list(answer["entries"])
         return []
 
+    def _pages_ahead(self) -> int:
+        """How many pages to ask for ahead: all of them wait for a round trip, and a page is worked off in less."""
+        if not self._further:
+            return 1
+        return min(MAX_PAGES_AHEAD, 1 + int((self._protocol.round_trip.look() or 0.0) / PAGE_S))
+
     def _ask(self) -> Deferred[dict[str, Any]]:
+        first, self._first = self._first, self._further
         self._started = True
-        first, self._first = self._first, {}
         asked = self._protocol.call(commands.Walk, patient=True, **self._question, **first)
         # A page requested ahead may fail before anybody waits for it: then the error is kept until somebody does.
         held = Deferred[dict[str, Any]]()
         asked.addCallbacks(held.callback, held.errback)
         return held
 
+    def _end(self) -> None:
+        self._ended = True
+        while self._ahead:
+            self._ahead.popleft().addErrback(ignore_expected)
+
     def close(self) -> None:
         """See `IListing`."""
         if self._ended:
             return
-        self._ended = True
-        ahead, self._next = self._next, None
-        if ahead is not None:
-            ahead.addErrback(ignore_expected)
+        self._end()
         if self._started and not self._protocol.lost:
             self._protocol.call(commands.EndWalk, listing=self._listing).addErrback(ignore_expected)
 

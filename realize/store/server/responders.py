@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, fail
 from twisted.logger import Logger as TwistedLogger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -120,7 +120,13 @@ class _Listing:
     claim: Claim
     """The memory that the listing takes."""
     left: list[Entry] = field(factory=list)
+    turn: DeferredLock = field(factory=DeferredLock)
+    """Held by who gets the next page."""
     asked: Deferred[list[Entry]] | None = None
+
+
+_NO_PAGE: Final = {"entries": (), "more": False, "now": 0}
+"""The answer about a listing that has ended already."""
 
 
 class DirectoryResponders(amp.CommandLocator):
@@ -286,9 +292,12 @@ class DirectoryResponders(amp.CommandLocator):
         one_file_system: bool | None = None,  # noqa: FBT001 -- an argument of AMP
         links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
         hard_links: bool | None = None,  # noqa: FBT001 -- an argument of AMP
+        further: bool | None = None,  # noqa: FBT001 -- an argument of AMP
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
         found = self._listings.get(listing)
+        if found is None and further:
+            return {**_NO_PAGE}
         if found is None:
             if len(self._listings) >= commands.MAX_LISTINGS:
                 raise Busy(f"this connection has {commands.MAX_LISTINGS} listings open already")
@@ -304,8 +313,17 @@ class DirectoryResponders(amp.CommandLocator):
             )
             found = _Listing(handle, pages, self._claimed(0))
             self._listings[listing] = found
-        elif found.handle != handle or found.asked is not None:
+        elif found.handle != handle or (found.turn.locked and not further):
             raise ProtocolError(f"listing {listing} is in use")
+        await found.turn.acquire()
+        try:
+            return await self._next_page(opened, listing, found)
+        finally:
+            found.turn.release()
+
+    async def _next_page(self, opened: _Opened, listing: int, found: _Listing) -> dict[str, Any]:
+        if self._listings.get(listing) is not found:
+            return {**_NO_PAGE}
         try:
             if not found.left:
                 found.asked = found.pages.next_page()
