@@ -239,6 +239,33 @@ def test_options_before_the_name_of_a_command_move_nothing(word: str, tmp_path: 
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize(("word", "meant"), [("cpoy", "copy"), ("cp", "copy"), ("mvoe", "move"), ("statsu", "status")])
+def test_a_command_that_is_mistyped_moves_nothing(word: str, meant: str, tmp_path: Path) -> None:
+    """`realize cpoy a b` moved `a`, with a source called cpoy that was missing."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_text("content")
+
+    done = realize(word, "a", "b", home=tmp_path)
+
+    assert 2 == done.returncode
+    assert f"{word} is neither a command nor a file here, so nothing was moved; did you mean realize {meant}?" in (
+        done.stderr
+    )
+    assert (tmp_path / "a" / "file").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_source_that_is_nearly_called_like_a_command(tmp_path: Path) -> None:
+    """It is one if it is there, or if anything says so."""
+    (tmp_path / "mvoe").mkdir()
+    (tmp_path / "mvoe" / "file").write_text("content")
+    missing = [realize(*words, "b", home=tmp_path) for words in (["./cpoy"], ["move", "cpoy"], ["photos"])]
+
+    assert [1, 1, 1] == [done.returncode for done in missing]
+    assert (0, "") == ((done := realize("--quiet", "mvoe", "b", home=tmp_path)).returncode, done.stderr)
+    assert "content" == (tmp_path / "b" / "file").read_text()
+
+
 def test_a_source_that_has_the_name_of_a_command(tmp_path: Path) -> None:
     """Its path, or the word `move` before it, says that it is one."""
     for options in (["--quiet", "./copy"], ["move", "--quiet", "copy"]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,9 @@ RULES_KEY: Final = "realize.rules"
 PRUNE_DIRS: Final = "--prune-dirs"
 PRUNE_AGE: Final = "1h"
 """What `PRUNE_DIRS` means without a value."""
+
+_LIKENESS: Final = 0.7
+"""How much a word must have of a command to be taken for a mistake: two letters that changed places in four are."""
 
 _RULE_OPTIONS: Final = ("include", "exclude", "filter_from")
 
@@ -210,10 +214,17 @@ class MoveArguments:
 
     def check(self, ctx: click.Context) -> None:
         """Raise `click.UsageError` if what is asked for makes no sense together."""
-        if self.locations and (word := self.locations[0]) in ctx.meta.get(NOT_SOURCES_KEY, ()):
+        names: Collection[str] = ctx.meta.get(NOT_SOURCES_KEY, ())
+        if self.locations and (word := self.locations[0]) in names:
             raise click.UsageError(
                 f"options come after the name of a command: realize {word} OPTIONS ...; "
                 f"for a directory called {word}, write ./{word}",
+                ctx,
+            )
+        if self.locations and (meant := _mistyped(word, names)):
+            raise click.UsageError(
+                f"{word} is neither a command nor a file here, so nothing was moved; did you mean realize {meant}? "
+                f"For a source called {word}, write ./{word}",
                 ctx,
             )
         if len(self.locations) < 2:
@@ -355,6 +366,21 @@ def _run(ctx: click.Context, asked: MoveArguments, *, remove: bool) -> int:
             metrics=targets,
         )
         return run_move(asked.locations, asked.access, options, look, metrics, asked.log)
+
+
+def _mistyped(word: str, names: Collection[str]) -> str:
+    """The command that somebody meant who wrote this word in its place; empty for what may be a source.
+
+    `realize cpoy SRC DST` would move what it was to copy, with a missing source besides.
+    """
+    if not names or not word.isalpha() or os.path.lexists(word):
+        return ""
+    if word == "cp":
+        return "copy"
+    # Nothing else needs it.
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, names, 1, _LIKENESS)), "")
 
 
 def _limit(both: RateTimetable | int | str | None, one: RateTimetable | int | str | None) -> RateByTime:
