@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realize.errors import BadName, InternalError, NoSpace, ProtocolError, RealizeError, every_error
+from realize.extras import Extras, Owner
 from realize.numbered import MAX_NAME_NUMBER
 from realize.values import (
     Attributes,
@@ -17,6 +18,7 @@ from realize.values import (
     Existing,
     Expected,
     Kind,
+    Preserve,
     Removal,
     Seen,
     SmallFile,
@@ -90,6 +92,45 @@ def test_packs_survive_the_trip(name, data):
     codec = getattr(packing, name)
 
     assert comparable(listed) == comparable(codec.unpack(codec.pack(listed)))
+
+
+KINDS = st.frozensets(st.sampled_from(Preserve))
+OWNERS = st.builds(Owner, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(max_size=3))
+FORMS = st.none() | st.binary(max_size=3)
+EXTRAS = st.none() | st.builds(Extras, st.none() | OWNERS, FORMS, FORMS, FORMS, st.booleans(), KINDS, KINDS)
+
+
+@given(some=st.lists(EXTRAS, min_size=1, max_size=4), data=st.data())
+def test_extras_that_many_files_have_are_packed_like_any(some, data):
+    """Whoever packs one object many times only saves time, and whoever unpacks it gets one object."""
+    one_by_one = packing.Codec("attributes", packing.EACH_EXTRAS.encode, packing.EACH_EXTRAS.decode)
+    listed = data.draw(st.lists(st.sampled_from(some), max_size=20))
+    packed = one_by_one.pack(listed)
+
+    assert packed == packing.EACH_EXTRAS.pack(listed)
+    assert listed == one_by_one.unpack(packed) == packing.EACH_EXTRAS.unpack(packed)
+
+
+@given(data=st.binary(max_size=8).map(lambda some: some * 30) | st.binary(max_size=84))
+def test_bytes_that_look_like_repeated_extras_mean_what_they_mean_one_by_one(data):
+    """Or are refused like that."""
+    one_by_one = packing.Codec("attributes", packing.EACH_EXTRAS.encode, packing.EACH_EXTRAS.decode)
+
+    def read(codec):
+        try:
+            return codec.unpack(data)
+        except ProtocolError as error:
+            return str(error)
+
+    assert read(one_by_one) == read(packing.EACH_EXTRAS)
+
+
+def test_extras_that_many_files_have_are_made_once():
+    """A batch of files of one owner has one of them."""
+    one = Extras(Owner(1, 2, b"kim", b"staff"), b"", None, b"")
+    first, *others = packing.EACH_EXTRAS.unpack(packing.EACH_EXTRAS.pack([one] * 3))
+
+    assert all(each is first for each in others)
 
 
 CREATED = st.builds(Stored, st.just(Committed.CREATED), st.binary(min_size=16, max_size=16), TIMES)

@@ -144,6 +144,22 @@ class Cursor:
         position = self._position
         return layout.unpack_from(self._data, position) if position + layout.size <= self._end else None
 
+    def since(self, start: int) -> bytes:
+        """Return what was read since ``start`` bytes were left."""
+        return self._data[self._end - start : self._position]
+
+    @property
+    def left(self) -> int:
+        """How many bytes are left."""
+        return self._end - self._position
+
+    def again(self, data: bytes) -> bool:
+        """Return whether that is next, and go on behind it if it is."""
+        if not self._data.startswith(data, self._position):
+            return False
+        self._position += len(data)
+        return True
+
     def byte(self) -> int:
         """Return the next byte."""
         position = self._position
@@ -314,11 +330,13 @@ _OWNER: Final = struct.Struct(">II")
 _HAS_OWNER, _HAS_ACL, _HAS_DEFAULT_ACL, _HAS_XATTRS, _NUMERIC, _HAS_EXTRAS = (1 << bit for bit in range(6))
 
 
+@functools.cache
 def bits_of(kinds: frozenset[Preserve]) -> int:
     """Return a set of kinds as bits."""
     return sum(1 << place for place, kind in enumerate(_KIND_BITS) if kind in kinds)
 
 
+@functools.cache
 def kinds_of(bits: int) -> frozenset[Preserve]:
     """Return the kinds that bits stand for; raises `ProtocolError` if one stands for nothing."""
     if bits >> len(_KIND_BITS):
@@ -672,6 +690,33 @@ class Codec(ByValue, Generic[T]):
         return items
 
 
+@frozen(eq=False, repr=False)
+class Repeated(Codec[T]):
+    """Like `Codec`, for lists in which many items are one object; what is as the item before is that object again."""
+
+    def pack(self, items: Iterable[T]) -> bytes:
+        """See `Codec`."""
+        listed, encoded = list(items), dict[int, bytes]()
+        for item in listed:
+            if id(item) not in encoded:
+                encoded[id(item)] = self.encode(item)
+        return _checked(self.name, b"".join([encoded[id(item)] for item in listed]))
+
+    def unpack(self, data: bytes) -> list[T]:
+        """See `Codec`."""
+        cursor, items, before = Cursor(data), list[T](), b""
+        while cursor:
+            if len(items) == self.most:
+                raise ProtocolError(f"more than {self.most} {self.name}")
+            if before and cursor.again(before):
+                items.append(items[-1])
+                continue
+            left = cursor.left
+            items.append(self.decode(cursor))
+            before = cursor.since(left)
+        return items
+
+
 _NOT_USUAL: Final = object()
 
 
@@ -839,7 +884,7 @@ PRESENT_ATTRIBUTES: Final = Codec[Attributes]("attributes", encode_attributes, _
 ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes, 1)
 EACH_ATTRIBUTES: Final = Codec[Attributes | None]("attributes", encode_attributes, decode_attributes)
 
-EACH_EXTRAS: Final = Codec["Extras | None"]("attributes", _encode_extras, _decode_extras)
+EACH_EXTRAS: Final = Repeated["Extras | None"]("attributes", _encode_extras, _decode_extras)
 ONE_EXTRAS: Final = Codec["Extras | None"]("attributes", _encode_extras, _decode_extras, 1)
 
 OUTCOME: Final = Codec[Stored]("outcome", _encode_stored, _decode_stored, 1)

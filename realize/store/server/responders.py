@@ -64,6 +64,7 @@ from realize.values import (
     Removal,
     Seen,
     Sized,
+    SmallFile,
     Stored,
     Symlink,
     Use,
@@ -426,7 +427,10 @@ class DirectoryResponders(amp.CommandLocator):
             files = await self._batches.receive(stream, heads)
             if extras is not None:
                 given = _with_extras([file.attributes for file in files], extras)
-                files = [evolve(file, attributes=each) for file, each in zip(files, given, strict=True)]
+                files = [
+                    SmallFile(file.path, file.content, file.digest, each, file.replaces, file.number)
+                    for file, each in zip(files, given, strict=True)
+                ]
             # The directory may have been closed while the content arrived.
             opened = self._directory(handle, *PUT)
             # The stream stays open meanwhile: the number of streams bounds how many batches are in memory.
@@ -819,7 +823,10 @@ def _with_extras(attributes: Sequence[Attributes | None], extras: Sequence[Extra
         raise ProtocolError(f"{len(extras)} further attributes for {len(attributes)} files")
     if any(more is not None and its is None for its, more in zip(attributes, extras, strict=True)):
         raise ProtocolError("further attributes for a file without any")
-    return [None if its is None else evolve(its, extras=more) for its, more in zip(attributes, extras, strict=True)]
+    return [
+        None if its is None else Attributes(its.mtime_ns, its.mode, more)
+        for its, more in zip(attributes, extras, strict=True)
+    ]
 
 
 def _directories_with_extras(
