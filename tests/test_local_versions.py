@@ -15,7 +15,7 @@ from twisted.internet.defer import succeed
 from realize.errors import SourceChanged, StorageError
 from realize.fs import syscalls
 from realize.store.local import hard_links as unlinked
-from realize.store.local import versions
+from realize.store.local import removal, versions
 from realize.store.local.store import LocalStore
 from realize.store.local.versions import Clock
 from realize.values import BLOCK_BYTES, Expected, Removal
@@ -275,6 +275,22 @@ async def test_a_hard_link_that_somebody_else_has_changed_is_kept(root, behind):
 
     assert [type(answer) for answer in await store.remove(removals[1:])] == [SourceChanged] * 2
     assert behind.everything() == [b"b", b"c"]
+
+
+async def test_another_file_that_takes_the_name_of_a_hard_link_is_kept(root, behind, monkeypatch):
+    """The file that is open has lost a name by that, so it is not what was read any more."""
+    store, removals = await linked(root, behind, b"a", b"b")
+    behind.plant(b"new", b"another")
+    asked = removal.refuse_written
+
+    def refuse_written(fd, path, **options):
+        asked(fd, path, **options)
+        os.rename(behind.at(b"new"), behind.at(b"a"))
+
+    monkeypatch.setattr(removal, "refuse_written", refuse_written)
+
+    assert [SourceChanged] == [type(answer) for answer in await store.remove(removals[:1])]
+    assert behind.content(b"a") == b"another"
 
 
 async def test_a_write_in_the_middle_of_a_removal_is_not_forgiven(root, behind, monkeypatch):

@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Final
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from realize.fs.syscalls import fresh_fstat
 from realize.fs.tree import Inode
@@ -58,7 +58,12 @@ class HardLinks:
 
         What was ``read`` is not dropped before what came after it: other names may have been read with it.
         """
-        if after != evolve(before, ctime_ns=after.ctime_ns):
+        if (after.size, after.mtime_ns, after.inode, after.device) != (
+            before.size,
+            before.mtime_ns,
+            before.inode,
+            before.device,
+        ):
             return
         identity = before.device, before.inode
         versions = self._versions.pop(identity, {})

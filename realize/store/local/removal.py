@@ -63,24 +63,31 @@ def _remove(location: RootedLocation, tree: Tree, removal: Removal, links: HardL
             if lock.of_process:
                 opened = False
                 release(fd)
-            _unlink(directory_fd, name, status, removal, links)
+            _unlink(directory_fd, name, status, removal, links, fd if opened else None)
     finally:
         if opened:
             release(fd)
     return identity
 
 
-def _unlink(directory_fd: int, name: bytes, status: FileStatus, removal: Removal, links: HardLinks) -> None:
-    """Remove the file if ``status`` says that it is still the version that was read; else raise `SourceChanged`."""
+def _unlink(
+    directory_fd: int, name: bytes, status: FileStatus, removal: Removal, links: HardLinks, fd: int | None = None
+) -> None:
+    """Remove the file if ``status`` says that it is still the version that was read; else raise `SourceChanged`.
+
+    ``fd`` is the file, if it is open: when it loses the name to another file, its version changes.
+    """
     refuse_ours(directory_fd, name, status, removal.path)
     if status.st_nlink == 1 and is_version(status, removal.version):
         os.unlink(name, dir_fd=directory_fd)
-    elif not _remove_link(directory_fd, name, removal, links):
+    elif not _remove_link(directory_fd, name, removal, links, fd):
         raise SourceChanged(f"{display_name(removal.path)}: changed after it was read, so it was kept")
 
 
-def _remove_link(directory_fd: int, name: bytes, removal: Removal, links: HardLinks) -> bool:
+def _remove_link(directory_fd: int, name: bytes, removal: Removal, links: HardLinks, fd: int | None) -> bool:
     """Remove one name of a file that has, or had, several; return whether it was still the version that was read."""
+    if fd is not None:
+        return links.unlink(fd, name, directory_fd, removal.version)
     fd = os.open(name, LINK_FLAGS, dir_fd=directory_fd)
     try:
         return links.unlink(fd, name, directory_fd, removal.version)
