@@ -222,8 +222,8 @@ def _locate_freely(path: bytes, components: tuple[bytes, ...]) -> RootedLocation
     while True:
         try:
             status = os.stat(real)
-        except FileNotFoundError:
-            pass
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # what is above it says more
         except OSError as error:
             raise _unreachable(path, error) from error
         else:
