@@ -159,6 +159,24 @@ def test_the_details_have_an_error_once():
     assert "              the connection was lost" in [*details(report(other))]
 
 
+def test_an_error_with_lines_to_paste_is_shown_in_lines():
+    """The list has the first one, and says where the others are; none of them can pass for another row."""
+    unknown = 'nas does not know the key of this machine\nadd these lines there:\n[peers.cam]\nkey = "MC\x1b"'
+    away = evolve(NIGHT, error=unknown, last_run=RunResult(run="r1", began=NOW - 9, ended=NOW - 7, error="a\nb"))
+    lines = [*details(report(away))]
+    error = lines.index("error         nas does not know the key of this machine")
+
+    assert [
+        "night: failing for 1d: nas does not know the key of this machine (`realize moves show night` has more)"
+    ] == list(listing(report(away)))[-1:]
+    assert [
+        "              add these lines there:",
+        "              [peers.cam]",
+        '              key = "MC\\x1b"',
+    ] == lines[error + 1 : error + 4]
+    assert ["              a", "              b"] == [line for line in lines if line.strip() in {"a", "b"}]
+
+
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [

@@ -446,7 +446,7 @@ def test_a_move_tells_what_an_operator_asks():
         last_success=NOW - 7200,
         failing_since=NOW - 5400,
         next_run=NOW + 60,
-        error="no space left on nas",
+        error="no space left on nas\nadd these lines",
     )
     contents = Contents(
         now=NOW, host="lab", version="1", uptime_s=1.0, headline=Headline("x", "bad"), moves=[status], zone=UTC

@@ -249,7 +249,7 @@ def test_texts_and_lists_of_a_row_have_bounds():
 
 def test_the_status_has_a_short_row_for_each_move():
     """Ages instead of times; the error of the whole move, or of a file of it."""
-    of_a_file = evolve(OUT, failed_files=2, file_error="a: is a directory")
+    of_a_file = evolve(OUT, failed_files=2, file_error="a: is a directory\nmore")
 
     first, second, third = short_rows([OUT, FAILING, of_a_file], NOW)
     assert {

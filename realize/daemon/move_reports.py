@@ -9,7 +9,7 @@ from typing import Any, Final
 from realize.moves.status import MoveStatus
 from realize.wire.reports import MAX_REPORT_BYTES, dumped
 
-MAX_TEXT_CHARS: Final = 300
+MAX_TEXT_CHARS: Final = 600
 """The longest text of a row; what is longer is cut, and ends in an ellipsis."""
 
 MAX_LISTED_ITEMS: Final = 8
@@ -49,7 +49,7 @@ def short_rows(statuses: Sequence[MoveStatus], now: float) -> list[dict[str, Any
             "oldest": _age(each.backlog.oldest, now),
             "failing": _age(each.failing_since, now),
             "failed_files": each.failed_files,
-            "error": _cut(each.error or each.file_error),
+            "error": _cut((each.error or each.file_error).partition("\n")[0]),
         }
         for each in statuses
     ]

@@ -74,9 +74,11 @@ def _row(move: Mapping[str, Any], now: float) -> dict[str, str]:
 
 def _troubles(move: Mapping[str, Any], now: float) -> Iterator[str]:
     name = _text(move, "name")
-    since, error = _number(move, "failing_since"), _text(move, "error")
-    if since is not None or error != "-":
-        yield f"{name}: failing{'' if since is None else f' for {age(now - since)}'}: {error}"
+    since = _number(move, "failing_since")
+    if since is not None or _text(move, "error") != "-":
+        first, more = _lines(move, "error")
+        hint = f" (`realize moves show {name}` has more)" if more else ""
+        yield f"{name}: failing{'' if since is None else f' for {age(now - since)}'}: {first}{hint}"
     failed = _number(move, "failed_files")
     if failed:
         yield f"{name}: {_failed(move, failed)}"
@@ -104,7 +106,9 @@ def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     since = _number(move, "failing_since")
     yield "state", _state(move, since, now)
     if _text(move, "error") != "-":
-        yield "error", _text(move, "error")
+        first, more = _lines(move, "error")
+        yield "error", first
+        yield from (("", line) for line in more)
     failed = _number(move, "failed_files")
     if failed:
         yield "failed", _failed(move, failed).replace(" failed", "", 1)
@@ -116,7 +120,8 @@ def _facts(move: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     if last:
         yield "last run", f"{_at(last, 'ended', now)}, {_text(last, 'code')}: {_done(last)}"
         if _text(last, "error") not in {"-", _text(move, "error")}:
-            yield "", _text(last, "error")
+            first, more = _lines(last, "error")
+            yield from (("", line) for line in (first, *more))
     yield "last success", _at(move, "last_success", now)
     yield "next run", _next(move, now)
     yield "limits", f"send {_rate(move, 'up_bps')}, receive {_rate(move, 'down_bps')}"
@@ -226,6 +231,13 @@ def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _text(values: Mapping[str, Any], key: str) -> str:
     value = values.get(key)
     return "-" if value is None or value == "" else _shown(value)
+
+
+def _lines(values: Mapping[str, Any], key: str) -> tuple[str, list[str]]:
+    """The first line of a text, and those below it, which say what to paste where; each escaped by itself."""
+    value = values.get(key)
+    first, *more = (value if isinstance(value, str) and value else "-")[:MAX_TEXT_COLUMNS].split("\n")
+    return _shown(first), [_shown(line) for line in more]
 
 
 def _shown(value: Any) -> str:
