@@ -18,7 +18,8 @@ class Threads:
         self.begun = []
         self.done = {}
         self.used = {}
-        one = OneAtWork(self.clock)
+        self.own = 0.0
+        one = OneAtWork(self.clock, lambda: self.own * self.clock.seconds())
         self.pools = [one.through(self.run), one.through(self.run)]
         self.results = []
 
@@ -85,6 +86,19 @@ def test_others_begin_while_it_waits(threads):
         seen.append("".join(threads.begun))
 
     assert ["ab", "abc", "abc", "abc", "abc"] == seen
+
+
+def test_the_reactor_counts(threads):
+    """What works beside it waits for the interpreter as often as not."""
+    threads.own = 0.5
+    threads.ask(*"abc")
+    threads.uses(a=0.4)
+    threads.clock.pump([LOOK_S] * 3)
+    busy = list(threads.begun)
+    threads.own = 0.3
+    threads.clock.pump([LOOK_S] * 3)
+
+    assert (["a"], ["a", "b"]) == (busy, threads.begun)
 
 
 def test_nobody_waits_for_one_that_hangs(threads):

@@ -23,8 +23,11 @@ from realize.concurrency.shielded import RunInThread
 LOOK_S: Final = 0.003
 """How often it is looked what the running jobs do, while others wait."""
 
-BUSY_FRACTION: Final = 0.7
-"""Processor time per second, of all running jobs together, above which no other one begins."""
+BUSY_FRACTION: Final = 0.8
+"""Processor time per second, of all running jobs and the reactor together, above which no other one begins.
+
+The reactor counts, since a job that works beside it waits for the interpreter half of the time.
+"""
 
 WAITING_FRACTION: Final = 0.1
 """The same for one job, below which it counts as waiting: the next one does not wait for it."""
@@ -64,12 +67,14 @@ class _Running:
 class OneAtWork:
     """Lets jobs into threads, in the order in which they were asked for."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, own_seconds: Callable[[], float] = time.thread_time) -> None:
+        """``own_seconds`` returns the processor time of the calling thread."""
         self._clock = clock
+        self._own_seconds = own_seconds
         self._waiting: deque[_Asked] = deque()
         self._running: list[_Running] = []
         self._beginning = False
-        self._looked = 0.0
+        self._looked = self._own = 0.0
         self._later: IDelayedCall | None = None
 
     def through(self, run_in_thread: RunInThread) -> RunInThread:
@@ -108,7 +113,7 @@ class OneAtWork:
         return outcome
 
     def _look_later(self) -> None:
-        self._looked = self._clock.seconds()
+        self._looked, self._own = self._clock.seconds(), self._own_seconds()
         for each in self._running:
             each.used()
         self._later = self._clock.callLater(LOOK_S, self._look)
@@ -120,6 +125,6 @@ class OneAtWork:
         used = [each.used() for each in self._running]
         for each, its in zip(self._running, used, strict=True):
             each.waits = its < WAITING_FRACTION * passed
-        if self._waiting and sum(used) < BUSY_FRACTION * passed:
+        if self._waiting and sum(used, self._own_seconds() - self._own) < BUSY_FRACTION * passed:
             self._begin()
         self._go_on()
