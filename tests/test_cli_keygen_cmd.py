@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from realize.cli.commands.keygen import keygen
+from realize.cli.main import realize
 from realize.errors import ConfigError
 from realize.keys import load_identity
 
@@ -18,7 +18,7 @@ def test_the_key_is_private_and_usable(tmp_path: Path) -> None:
     """The file has mode 0600 and holds the identity whose public key was printed."""
     path = tmp_path / "new" / "x.key"
 
-    result = CliRunner().invoke(keygen, [str(path)])
+    result = CliRunner().invoke(realize, ["keygen", str(path)])
 
     assert 0 == result.exit_code
     assert 0o600 == path.stat().st_mode & 0o777
@@ -30,7 +30,7 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "x.key"
     path.write_text("precious")
 
-    result = CliRunner().invoke(keygen, [str(path)])
+    result = CliRunner().invoke(realize, ["keygen", str(path)])
 
     assert isinstance(result.exception, ConfigError)
     assert "precious" == path.read_text()
@@ -41,7 +41,7 @@ def test_the_default_place_is_the_one_of_the_configuration(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("REALIZE_KEY", raising=False)
 
-    CliRunner().invoke(keygen, [])
+    CliRunner().invoke(realize, ["keygen"])
 
     assert (tmp_path / ".config" / "realize" / "realize.key").is_file()
 
@@ -49,10 +49,10 @@ def test_the_default_place_is_the_one_of_the_configuration(tmp_path: Path, monke
 def test_an_existing_key_is_shown_as_when_it_was_made(tmp_path: Path) -> None:
     """`--show` prints what making it printed, and changes nothing, not even the time of the file."""
     path = tmp_path / "x.key"
-    made = CliRunner().invoke(keygen, [str(path)])
+    made = CliRunner().invoke(realize, ["keygen", str(path)])
     before = path.stat()
 
-    shown = CliRunner().invoke(keygen, ["--show", str(path)])
+    shown = CliRunner().invoke(realize, ["keygen", "--show", str(path)])
 
     assert (0, made.stdout, "") == (shown.exit_code, shown.stdout, shown.stderr)
     assert before.st_mtime_ns == path.stat().st_mtime_ns
@@ -62,9 +62,9 @@ def test_an_existing_key_is_shown_as_when_it_was_made(tmp_path: Path) -> None:
 def test_the_key_that_is_shown_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the one that every other command takes by default."""
     monkeypatch.setenv("REALIZE_KEY", str(tmp_path / "mine.key"))
-    made = CliRunner().invoke(keygen, [])
+    made = CliRunner().invoke(realize, ["keygen"])
 
-    assert made.stdout == CliRunner().invoke(keygen, ["--show"]).stdout
+    assert made.stdout == CliRunner().invoke(realize, ["keygen", "--show"]).stdout
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_cannot_be_shown(tmp_path: Path, content: str | None, mode: int, se
         path.write_text(content)
         path.chmod(mode)
 
-    result = CliRunner().invoke(keygen, ["--show", str(path)])
+    result = CliRunner().invoke(realize, ["keygen", "--show", str(path)])
 
     assert isinstance(result.exception, ConfigError)
     assert str(result.exception).startswith(f"{path}: {sentence}")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from realize.cli.commands.keygen import keygen
+from realize.cli.main import realize
 from realize.config import Right, read_config
 from realize.errors import WrongPeer
 from realize.keys import generate_identity, load_identity
@@ -91,7 +91,7 @@ def test_a_daemon_that_gets_the_lines_knows_the_machine(tmp_path, monkeypatch, t
 def test_what_keygen_prints_serves_both_ends(tmp_path, monkeypatch, there):
     """How a daemon grants us something, and how a command finds our daemon; one after the other in one file, too."""
     monkeypatch.setattr(socket, "gethostname", lambda: "camera_1.example.org")
-    said = CliRunner().invoke(keygen, [str(tmp_path / "x.key")]).stdout
+    said = CliRunner().invoke(realize, ["keygen", str(tmp_path / "x.key")]).stdout
     key = load_identity(str(tmp_path / "x.key")).public_key
     granted, found = toml(said)
     config = DAEMON.format(other=OTHER.base64) + (f'[peers.camera-1]\nkey = "{FORMER.base64}"\n' if there else "")
