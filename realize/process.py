@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import resource
@@ -10,13 +11,36 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
+
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
+
+KEPT_FREE_BYTES: Final = 64 << 20
+"""Memory at the end of a heap that the C library keeps when it is free, instead of giving it back at once."""
+
+MAPPED_BYTES: Final = 16 << 20
+"""A piece of memory from this size on is given back when it is free: larger than any piece of content."""
 
 
 def allow_many_files() -> None:
     """Raise the soft limit of open files to the hard one: each connection and each file in flight needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that was freed for what comes next, where it is glibc.
+
+    Otherwise it goes back to the system with each batch, and the next one takes a page fault for every 4 KiB of it,
+    which costs as much as to hash them, and in a virtual machine several times that.
+    """
+    import ctypes  # not for what needs none of it, such as help
+
+    with contextlib.suppress(AttributeError):
+        keep = ctypes.CDLL(None).mallopt
+        keep(_M_MMAP_THRESHOLD, MAPPED_BYTES)
+        keep(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
 
 
 def hold_standard_streams() -> None:

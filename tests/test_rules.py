@@ -161,6 +161,7 @@ def touches_the_process(node: ast.AST) -> bool:
         "allow_many_files",
         "hold_standard_streams",
         "bound_heaps",
+        "keep_freed_memory",
         "show_threads_when_aborted",
         "carry_python",
         "SystemExit",

@@ -15,6 +15,7 @@ from realize import process
 from realize.concurrency import thread_pool
 from realize.concurrency.shielded import shielded_opening
 from realize.fs import descriptors, syscalls
+from tests.processes import printed
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,28 @@ def test_as_many_files_may_be_open_as_the_system_allows(monkeypatch):
     process.allow_many_files()
 
     assert [(resource.RLIMIT_NOFILE, (4096 + resource.RLIMIT_NOFILE,) * 2)] == made
+
+
+def test_memory_that_was_freed_is_kept_for_the_next_batch():
+    """Content of the size of a batch comes and goes without a page fault for each page of it."""
+    code = (
+        "import resource\n"
+        "from realize.process import keep_freed_memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for size in (2 << 20, 10 << 10):\n"
+        "        content = [b'x' * size for _ in range((16 << 20) // size)]\n"
+        "        del content\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "given_back = [faults() for _ in range(3)][-1]\n"
+        "keep_freed_memory()\n"
+        "kept = [faults() for _ in range(3)][-1]\n"
+        "print(given_back, kept)\n"
+    )
+    given_back, kept = map(int, printed(code))
+
+    assert given_back > 1000
+    assert kept < given_back / 10
 
 
 def test_an_error_of_closing_keeps_no_other_open():

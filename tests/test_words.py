@@ -47,6 +47,8 @@ NO_COUNT = {
     "fs.syscalls._SIGURG": "a number of a signal",
     "moves.child._MFD_NOEXEC_SEAL": "a flag of memfd_create(2)",
     "numbered.MAX_NAME_NUMBER": "a number of a name",
+    "process._M_MMAP_THRESHOLD": "a number of mallopt(3)",
+    "process._M_TRIM_THRESHOLD": "a number of mallopt(3)",
     "store.deltas.EMPTY": "stands for an offset",
     "store.local.directories._LOOK_ANYWHERE": "a number of a capability",
     "store.local.directories._OWNERS_LOOK": "the bits of a mode",

@@ -28,7 +28,7 @@ from realize.concurrency.loading_ahead import load_ahead
 from realize.concurrency.reactor import IReactor
 from realize.errors import Interrupted
 from realize.exit_codes import ExitCode
-from realize.process import allow_many_files
+from realize.process import allow_many_files, keep_freed_memory
 
 T = TypeVar("T")
 
@@ -69,6 +69,7 @@ def run(
     reactor = cast("IReactor", installed)
     use_monotonic_clock(reactor)
     allow_many_files()
+    keep_freed_memory()
     outcome: list[T | Failure] = []
     work: list[Deferred[T]] = []
     not_ahead = load_ahead(reactor, LOADED_AHEAD, load_all)

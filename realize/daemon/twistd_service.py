@@ -31,7 +31,7 @@ from realize.daemon.service import RealizedService
 from realize.daemon.service_manager import ServiceManager
 from realize.errors import ConfigError, RealizeError
 from realize.exit_codes import DaemonExitCode
-from realize.process import SignalHandlers, allow_many_files, show_threads_when_aborted
+from realize.process import SignalHandlers, allow_many_files, keep_freed_memory, show_threads_when_aborted
 
 DRAIN_KILL_AFTER_S: Final = 15.0
 """A stopping daemon is killed this long after its drain time."""
@@ -117,6 +117,7 @@ class TwistdService(Service):
             complain(error)
             raise self._end(error) from error
         allow_many_files()
+        keep_freed_memory()
         self._manager.unreachable = lambda reason: self._log.warning("service_manager_unreachable", error=reason)
         if self._manager.watchdog_s is not None:
             show_threads_when_aborted()
