@@ -1685,6 +1685,32 @@ def test_the_first_look_at_what_travels_is_not_at_once():
     assert [] == trial.clock.getDelayedCalls()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "jobs", "most", "files"),
+    [
+        (0.0, 4, 30, 4),
+        (0.03, 4, 30, 7),
+        (0.2, 4, 30, 8),
+        (0.2, 2, 30, 4),
+        (0.2, 6, 30, 8),
+        (0.2, 20, 30, 20),
+        (0.2, 4, 6, 6),
+        (0.2, 4, 1, 4),
+    ],
+)
+def test_more_large_files_are_under_way_where_the_way_is_long(monkeypatch, seconds, jobs, most, files):
+    """Each waits for two round trips; so many that their content keeps the link busy meanwhile."""
+    monkeypatch.setattr("realize.mover.move.MAX_FAR_FILE_BYTES", most * len(BIG))
+    destination, begun = MemoryStore(), []
+    destination.round_trip = lambda: seconds
+    destination.open_writer = lambda path, *_, **__: begun.append(path) or Deferred()
+    trial = Trial(MemoryStore({b"%02d" % number: BIG for number in range(24)}), destination, jobs=jobs)
+    found = len(begun)
+    trial.done.cancel()
+
+    assert files == found
+
+
 def test_large_files_are_under_way_side_by_side():
     """As many as there are jobs, where there is room."""
     destination = MemoryStore()

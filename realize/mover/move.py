@@ -87,6 +87,17 @@ MAX_FAR_BATCHES: Final = 20
 MAX_FAR_BYTES: Final = MAX_BATCHES * MAX_SMALL_BYTES
 """Bytes that those have together, beyond which only as many are under way as where it is near."""
 
+FAR_FILES_PER_JOB: Final = 2
+"""Larger files in flight for each job where the way is long: each waits for two round trips besides its content."""
+
+MAX_FAR_FILES: Final = 8
+"""The same at most, if they are not the user's jobs."""
+
+MAX_FAR_FILE_BYTES: Final = 64 << 20
+"""Bytes that those have together, beyond which only as many are in flight as there are jobs: content keeps the link
+busy then.
+"""
+
 BATCH_S: Final = 0.01
 """Seconds that both ends take for a batch, about."""
 
@@ -136,7 +147,7 @@ class Move:
     _making: list[_Making] = field(factory=list, init=False)
     """Calls in flight that make directories."""
     _batches: VaryingSlots = field(init=False)
-    _files: DeferredSemaphore = field(init=False)
+    _files: VaryingSlots = field(init=False)
     _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
     """Held while sending to a destination that is short of space."""
     _retry_queue: list[_Retry] = field(factory=list, init=False)
@@ -155,7 +166,7 @@ class Move:
         in_turn = self.work.options.order is not None or self.work.allowance is not None
         self._pages = DeferredSemaphore(1 if in_turn else PAGES_AHEAD)
         self._batches = VaryingSlots(self._may_begin_batch)
-        self._files = DeferredSemaphore(self.work.options.jobs)
+        self._files = VaryingSlots(self._may_begin_file)
         self._opened = self.clock.seconds()
 
     async def run(self) -> None:
@@ -258,11 +269,11 @@ class Move:
             if work.stop_flag.should_stop():
                 return
             if isinstance(moving, Candidate):
-                await self._files.acquire()
+                await self._files.acquire(moving.entry.size)
                 try:
                     await self._move_file(work, moving.entry, moving.existing)
                 finally:
-                    self._files.release()
+                    self._files.release(moving.entry.size)
             else:
                 await self._move_batch(moving, work)
 
@@ -321,7 +332,7 @@ class Move:
             if each.listed.kind is Kind.LINK:
                 await self._start(self._batches, self._move_links, [each.listed])
                 continue
-            await self._start(self._files, self._move_file, work, each.listed)
+            await self._start(self._files.for_size(each.listed.size), self._move_file, work, each.listed)
         for names in linked.values():
             # The directories are there since the first attempt, or are made when the files come.
             await self._start(self._batches, self._move_linked, [names], {})
@@ -494,7 +505,8 @@ class Move:
                     if directories is None:
                         directories = Gate(Deferred.fromCoroutine(making()))
                     await directories.passed()
-                    await self._start(self._files, self._move_file, self.work, moving.entry, moving.existing)
+                    slots = self._files.for_size(moving.entry.size)
+                    await self._start(slots, self._move_file, self.work, moving.entry, moving.existing)
                 else:
                     slots = self._batches.for_size(sum(each.entry.size for each in moving))
                     await self._start(slots, self._move_batch, moving, self.work, directories)
@@ -533,10 +545,18 @@ class Move:
         """Whether a batch may begin beside so many others, with which it has ``size`` bytes."""
         jobs = self.work.options.jobs
         near = min(BATCHES_PER_JOB * jobs, MAX_BATCHES)
-        if batches < near:
-            return True
-        under_way = int(max(self.work.source.round_trip(), self.work.destination.round_trip()) / BATCH_S)
-        return batches < min(near + under_way, FAR_BATCHES_PER_JOB * jobs, MAX_FAR_BATCHES) and size <= MAX_FAR_BYTES
+        far = min(near + self._batches_in_a_round_trip(), FAR_BATCHES_PER_JOB * jobs, MAX_FAR_BATCHES)
+        return batches < near or (batches < far and size <= MAX_FAR_BYTES)
+
+    def _may_begin_file(self, files: int, size: int) -> bool:
+        """The same for a file that is too large for a batch."""
+        jobs = self.work.options.jobs
+        far = min(jobs + self._batches_in_a_round_trip(), FAR_FILES_PER_JOB * jobs, MAX_FAR_FILES)
+        return files < jobs or (files < far and size <= MAX_FAR_FILE_BYTES)
+
+    def _batches_in_a_round_trip(self) -> int:
+        """How many batches both ends could work off while an answer is on its way."""
+        return int(max(self.work.source.round_trip(), self.work.destination.round_trip()) / BATCH_S)
 
     def _decided(
         self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]
