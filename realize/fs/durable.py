@@ -1,10 +1,21 @@
-"""Writing content completely, and making names durable; for a thread."""
+"""Writing content completely, and making names durable; for a thread.
+
+A file system whose journal cannot be written any more tells so once, to whoever waits for that commit.
+After that ext4 and XFS let an fsync of another directory succeed, though its names were lost with the same commit
+(Linux 6.18, and all before).
+So an fsync proves something only if the file system still takes changes afterwards: see `refuse_dead`.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+from typing import Final
 
-from realize.fs.syscalls import fsync_directory
+from realize.fs.syscalls import fsync_directory, is_local
+
+_NO_ANSWER: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Errors of a change that say nothing of the file system."""
 
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
@@ -21,3 +32,23 @@ def sync_directory(path: str) -> None:
         fsync_directory(fd)
     finally:
         os.close(fd)
+
+
+def change_nothing(fd: int) -> None:
+    """Give an open directory another change time, where its file system is one of this machine; raises `OSError`.
+
+    Changes are journalled in order, so an fsync of the directory covers then what was done to the things in it before,
+    such as giving a symlink its owner.
+    """
+    if is_local(fd):
+        try:
+            os.fchown(fd, -1, -1)
+        except OSError as error:
+            if error.errno not in _NO_ANSWER:
+                raise
+
+
+def refuse_dead(fd: int) -> None:
+    """Raise `OSError` if the file system of an open directory is one of this machine and takes no changes any more."""
+    change_nothing(fd)
+    change_nothing(fd)  # ext4 notices with the first one, and refuses the second one

@@ -135,7 +135,7 @@ def syncs_as_a_whole(fd: int) -> bool:
 
     Only for file systems known to write data and metadata and to flush the device: FUSE, for one, does not pass it on.
     """
-    return HAVE_SYNCFS and file_system(fd) in _LOCAL
+    return HAVE_SYNCFS and is_local(fd)
 
 
 def keeps_modes(fd: int) -> bool:
@@ -166,6 +166,11 @@ def always_fresh(fd: int) -> bool:
 
     Elsewhere it may be up to some seconds old, since another machine, or a server in user space, changes them.
     """
+    return is_local(fd)
+
+
+def is_local(fd: int) -> bool:
+    """Return whether the file system of ``fd`` is one of those of which only this kernel changes the files."""
     return file_system(fd) in _LOCAL
 
 

@@ -9,7 +9,8 @@ The order is what makes a file safe, and holds for each group:
 3. the partial gets its final name, or a numbered one if that is taken and both files are to be kept;
 4. the mark of a partial is cleared;
 5. the directory and every directory above it up to the mount point, which may be new themselves, are on stable storage;
-   if they are many, again by syncing the whole file system (those above the root once, see `realize.fs.ancestors`);
+   if they are many, again by syncing the whole file system (those above the root once, see `realize.fs.ancestors`),
+   and that file system still takes changes (`realize.fs.durable` says why);
 6. only then is anybody answered.
 
 A power cut between 3 and 5 may leave the mark on a final file, where it means nothing.
@@ -41,6 +42,7 @@ from realize.concurrency.turns import Rota
 from realize.errors import Busy, Conflict, NotFound, RealizeError, StorageError
 from realize.fs import awaiting, names
 from realize.fs.descriptors import release
+from realize.fs.durable import refuse_dead
 from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, reason, storage_error
 from realize.fs.stamps import STAMPS, Stamps
@@ -52,6 +54,7 @@ from realize.fs.syscalls import (
     kind_of,
     rename_noreplace,
     syncfs,
+    syncs_as_a_whole,
 )
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.hooks import CommitHooks, Sync
@@ -567,20 +570,11 @@ def sync_directories(
     if anchor is not None and many and _devices(tree, chain) == {anchor.device}:
         try:
             syncfs(anchor.fd)
+            refuse_dead(tree.root_fd)
         except OSError as error:
-            return {directory: storage_error(error, names.join(directory) or b".") for directory in wanted}
+            return {each: storage_error(error, names.join(each) or b".") for each in wanted}
         return {}
-    failed: dict[tuple[bytes, ...], RealizeError] = {}
-    for directory in reversed(chain):
-        try:
-            fsync_directory(tree.directory(directory))
-        except OSError as error:
-            failed[directory] = storage_error(error, names.join(directory) or b".")
-        except NotFound:
-            # Gone with all its files: somebody removed it after the commit.
-            failed[directory] = StorageError(f"{display_name(names.join(directory))}: was removed meanwhile")
-        except RealizeError as refused:
-            failed[directory] = refused
+    failed = _sync_each(tree, chain, whole=whole)
     if not failed:
         return {}
     return {
@@ -589,6 +583,46 @@ def sync_directories(
         for depth in range(len(directory) + 1)
         if directory[:depth] in failed
     }
+
+
+def _sync_each(tree: Tree, chain: Sequence[tuple[bytes, ...]], *, whole: bool) -> dict[tuple[bytes, ...], RealizeError]:
+    """Make directories durable one by one, those below first, and with ``whole`` their file systems, too.
+
+    Returns the errors by directory.
+    """
+    failed: dict[tuple[bytes, ...], RealizeError] = {}
+    devices: dict[tuple[bytes, ...], int] = {}
+    root_device = tree.identity(())[0]
+    opened = {root_device: tree.root_fd}
+    try:
+        for directory in reversed(chain):
+            try:
+                fd = tree.directory(directory)
+                device = devices[directory] = tree.identity(directory)[0]
+                if device not in opened:
+                    opened[device] = os.dup(fd)
+                fsync_directory(fd)
+            except OSError as error:
+                failed[directory] = storage_error(error, names.join(directory) or b".")
+            except NotFound:
+                # Gone with all its files: somebody removed it after the commit.
+                failed[directory] = StorageError(f"{display_name(names.join(directory))}: was removed meanwhile")
+            except RealizeError as refused:
+                failed[directory] = refused
+        for device, fd in opened.items():
+            try:
+                if whole and syncs_as_a_whole(fd):
+                    syncfs(fd)
+                refuse_dead(fd)
+            except OSError as error:
+                for directory, of in devices.items():
+                    if of == device:
+                        failed.setdefault(directory, storage_error(error, names.join(directory) or b"."))
+    finally:
+        for device, fd in opened.items():
+            if device != root_device:
+                release(fd)
+    return failed
 
 
 def _all_above(directories: Iterable[tuple[bytes, ...]]) -> list[tuple[bytes, ...]]:

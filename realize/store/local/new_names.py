@@ -5,10 +5,12 @@ For a thread.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from realize.errors import InternalError, RealizeError
+from realize.fs.durable import change_nothing
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.tree import Tree
 from realize.store.hooks import CommitHooks, Sync
@@ -56,6 +58,10 @@ def make_names(
         changed = {directory for directory in directories if directory is not None}
         note_arrivals(tree, changed)
         whole = bool(changed) and needs_whole()
+        if not whole:
+            for directory in changed:
+                with contextlib.suppress(OSError, RealizeError):  # the sync will tell
+                    change_nothing(tree.directory(directory))
         with watch.syncing(Sync.DIRECTORIES):
             failed = sync_directories(tree, changed, anchor, whole=whole)
     finally:
