@@ -31,6 +31,8 @@ class DiskTree(StrictTree):
         self._pending: list[tuple[int, bytes, bytes]] = []
         self._used: set[int] = set()
         self._size = size
+        self.fails = False
+        """Whether it takes nothing any more, and says so."""
         node = _DiskNode(2, 2, stat.S_IFREG | 0o600)
         node.length = size
         self.nodes[node.number] = node
@@ -44,6 +46,8 @@ class DiskTree(StrictTree):
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Write into the cache of the disk."""
         del node
+        if self.fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if offset + len(data) > self._size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         # A disk writes sectors, so a request may be done in part.
@@ -60,10 +64,13 @@ class DiskTree(StrictTree):
     def sync(self, node: Node) -> None:
         """Flush: everything written so far is safe."""
         del node
+        if self.fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._pending.clear()
 
     def load(self, path: str) -> None:
-        """Replace the content by an image."""
+        """Replace the content by an image; the disk is as good as new then."""
+        self.fails = False
         self._pending.clear()
         self._blocks.close()
         self._blocks = mmap.mmap(-1, self._size)

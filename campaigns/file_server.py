@@ -86,6 +86,10 @@ class Disk:
         """Write an image onto the disk."""
         self.tree.load(path)
 
+    def fail(self) -> None:
+        """Take nothing any more, until another image is loaded."""
+        self.tree.fails = True
+
     def leave(self, path: str, kept: str, seed: int) -> int:
         """Write the image that a power cut would leave; returns how many blocks are lost."""
         return self.tree.leave(path, kept, random.Random(seed))

@@ -207,6 +207,10 @@ class Image:
         lost: int = self._served.ask("leave", str(self._copy), kept, seed)
         return lost
 
+    def fail(self) -> None:
+        """Let every write and every flush fail from now on, until the image is reverted."""
+        self._served.ask("fail")
+
     @contextlib.contextmanager
     def look(self) -> Iterator[Path]:
         """Mount the saved image, while the file system itself stays in use."""

@@ -331,6 +331,41 @@ def _image(kind: str, *, all_of_it: bool = False) -> Callable[[Path, Report], No
     return scene
 
 
+def _dying(kind: str) -> Callable[[Path, Report], None]:
+    def scene(folder: Path, report: Report) -> None:
+        rng, oracle, planter = _begin_with_attributes(folder, report)
+        direction = rng.choice(_DIRECTIONS)
+        oracle.inodes_stay, oracle.marks_stay = False, True
+        with Image(folder, kind) as image:
+            oracle.destination = image.mounted / "inbox"
+            oracle.destination.mkdir()
+            run("sync", "-f", image.mounted)
+            options = (*_ALL_OF_IT, *_pace(rng, direction))
+            stage = Stage(folder, report, oracle, direction, options=options, further=_ACCEPTS_ALL)
+            report.title = direction
+            try:
+                for number in range(EVENTS):
+                    _go_on(stage, planter)
+                    stage.somewhere()
+                    image.fail()
+                    stage.event("disk fails")
+                    oracle.note_failures()
+                    # What is answered from now on is answered while, or after, the file system notices.
+                    stage.wait(0, rng.choice([0.05, 0.5, 3]))
+                    stage.freeze()
+                    report.counts["blocks lost"] += image.leave("none", number)
+                    stage.kill_all()
+                    image.revert()
+                    stage.check()
+                    stage.revive()
+                _end(stage, planter)
+            finally:
+                stage.close()
+
+    scene.__doc__ = f"The disk under {kind} fails, and is as it was when it took its last flush."
+    return scene
+
+
 def producers(folder: Path, report: Report) -> None:
     """Programs create, append, replace and store at the source while runs are going on, killed and cut off."""
     rng, oracle, planter = _begin(folder, report)
@@ -441,6 +476,8 @@ SCENES: Final[dict[str, Callable[[Path, Report], None]]] = {
     "attributes-ext4": _image("ext4", all_of_it=True),
     "attributes-xfs": _image("xfs", all_of_it=True),
     "attributes-btrfs": _image("btrfs", all_of_it=True),
+    "dying-ext4": _dying("ext4"),
+    "dying-btrfs": _dying("btrfs"),
     "producers": producers,
     "rivals": rivals,
 }

@@ -303,6 +303,27 @@ def test_the_figures_of_all_cases_are_summed_up():
     assert ["2", "7", "0", "10", "0", "1", "1"] == rows["all"]
 
 
+def test_a_disk_that_fails_keeps_what_was_flushed(tmp_path):
+    """And says of everything else that it was not written, until it has another content."""
+    disk = DiskTree(4 * BLOCK)
+    node = disk.lookup(disk.root, NAME)
+    disk.write(node, 0, b"a" * BLOCK)
+    disk.sync(node)
+    disk.write(node, BLOCK, b"b" * BLOCK)
+    disk.fails = True
+
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.write(node, 0, b"c" * BLOCK)
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.sync(node)
+
+    disk.leave(str(tmp_path / "image"), "none", random.Random(1))
+    disk.load(str(tmp_path / "image"))
+    assert b"a" * BLOCK + bytes(3 * BLOCK) == disk.read(node, 0, 4 * BLOCK)
+    disk.write(node, 0, b"d" * BLOCK)
+    disk.sync(node)
+
+
 @pytest.fixture
 def loop(tmp_path, monkeypatch):
     """A file system in a file, and the place where the kernel tells what is behind its device."""
