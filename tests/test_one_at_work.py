@@ -147,6 +147,19 @@ def test_what_cannot_begin_fails_alone(threads):
     assert ([RuntimeError] * 2000, [7], "A") == (failed, done, first.result)
 
 
+def test_what_cannot_be_begun_fails(threads, monkeypatch):
+    """Without memory, say; what has ended meanwhile is told all the same."""
+    threads.ask("a", "b", "c")
+
+    def broken(_work):
+        raise MemoryError
+
+    monkeypatch.setattr("realize.concurrency.one_at_work._Running", broken)
+    threads.end("a")
+
+    assert [MemoryError, MemoryError, "A"] == [getattr(each, "type", each) for each in threads.results]
+
+
 def test_who_does_not_wait_any_more_holds_up_nobody(threads):
     """The job itself goes on."""
     waiting = threads.ask("a", "b")
@@ -191,3 +204,19 @@ def test_the_processor_time_is_that_of_the_thread():
     assert 0.05 <= worked < 5.0
     assert waited < 0.01
     assert 0.0 <= running.used() < 0.01
+
+
+def test_one_that_has_just_begun_is_given_time(threads):
+    """Before the next look, which is about a whole interval."""
+    threads.ask("hangs", "a")
+    threads.uses(hangs=0.0, a=0.0)
+    threads.clock.advance(LOOK_S)
+    threads.clock.advance(0.9 * LOOK_S)
+    threads.end("a")
+    threads.ask("b", "c")
+    threads.uses(b=0.5)
+    threads.clock.advance(0.9 * LOOK_S)
+    seen = list(threads.begun)
+    threads.clock.advance(0.1 * LOOK_S)
+
+    assert (["hangs", "a", "b"], "c") == (seen, threads.begun[-1])

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from realize.concurrency.shielded import RunInThread
 
@@ -89,7 +90,18 @@ class OneAtWork:
         return run
 
     def _go_on(self) -> None:
-        """Begin the next jobs, unless one that runs is at work."""
+        """Begin the next jobs, unless one that runs is at work.
+
+        If that fails while no job is running, whose end would call this again, the waiting jobs fail, so that nobody
+        waits for ever.
+        """
+        try:
+            self._begin_some()
+        except Exception:  # noqa: BLE001 -- the callers are told
+            while self._waiting and not self._running:
+                self._waiting.popleft()[0].errback(Failure())
+
+    def _begin_some(self) -> None:
         if self._beginning:  # called by a job that ended as soon as it began
             return
         self._beginning = True
@@ -102,13 +114,19 @@ class OneAtWork:
             self._look_later()
 
     def _begin(self) -> None:
-        result, run_in_thread, work, args = self._waiting.popleft()
+        result, run_in_thread, work, args = self._waiting[0]
         running = _Running(work)
         self._running.append(running)
+        self._waiting.popleft()
+        if self._later is not None:
+            # Of one that has just begun nothing can be said at the next look.
+            self._later.cancel()
+            self._later = None
         maybeDeferred(run_in_thread, running, *args).addBoth(self._end, running).chainDeferred(result)
 
     def _end(self, outcome: Any, running: _Running) -> Any:
         self._running.remove(running)
+        # A failure to begin the next job goes to its caller: this outcome, which may hold locks, must reach its own.
         self._go_on()
         return outcome
 
@@ -123,8 +141,9 @@ class OneAtWork:
         self._later = None
         passed = self._clock.seconds() - self._looked
         used = [each.used() for each in self._running]
+        busy = sum(used, self._own_seconds() - self._own) >= BUSY_FRACTION * passed
         for each, its in zip(self._running, used, strict=True):
-            each.waits = its < WAITING_FRACTION * passed
-        if self._waiting and sum(used, self._own_seconds() - self._own) < BUSY_FRACTION * passed:
+            each.waits = its < WAITING_FRACTION * passed and (each.waits or not busy)
+        if self._waiting and not busy:
             self._begin()
         self._go_on()
