@@ -15,6 +15,7 @@ import pytest
 
 from realize.errors import RealizeError
 from realize.extras import Extras, Owner
+from realize.fs import durable, syscalls
 from realize.store.hooks import CommitHooks
 from realize.store.local import group_commit, links
 from realize.store.local import small_files as small
@@ -239,3 +240,46 @@ async def test_nothing_is_answered_as_durable_when_the_journal_has_died(tmp_path
         if not journal.dead:
             whole = dies_after
     assert dies_after > 1
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The directories that were to be changed; set ``error`` for what the system says."""
+
+    class Asked(list):
+        error = None
+
+    asked = Asked()
+
+    def fchown(fd, uid, gid):
+        asked.append((fd, uid, gid))
+        if asked.error is not None:
+            raise OSError(asked.error, os.strerror(asked.error))
+
+    monkeypatch.setattr(os, "fchown", fchown)
+    return asked
+
+
+@pytest.mark.parametrize("magic", [0xEF53, 0x58465342, 0x794C7630, 0x2FC12FC1], ids=["ext4", "XFS", "overlay", "ZFS"])
+@pytest.mark.parametrize("error", [None, errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EIO, errno.EROFS])
+def test_a_file_system_that_takes_no_changes_is_dead(asked, monkeypatch, magic, error):
+    """Whichever it is; one that does not let itself be asked is believed."""
+    monkeypatch.setattr(syscalls, "file_system", lambda _fd: magic)
+    asked.error = error
+
+    if error in {errno.EIO, errno.EROFS}:
+        with pytest.raises(OSError, match=os.strerror(error)):
+            durable.refuse_dead(7)
+    else:
+        durable.refuse_dead(7)
+    assert {(7, -1, -1)} == set(asked)
+
+
+@pytest.mark.parametrize("magic", [0x6969, 0x65735546, 0xFF534D42], ids=["NFS", "FUSE", "CIFS"])
+def test_servers_are_not_asked(asked, monkeypatch, magic):
+    """It would be a round trip, and they answer for their disks themselves."""
+    monkeypatch.setattr(syscalls, "file_system", lambda _fd: magic)
+
+    durable.refuse_dead(7)
+
+    assert [] == asked

@@ -135,7 +135,7 @@ def syncs_as_a_whole(fd: int) -> bool:
 
     Only for file systems known to write data and metadata and to flush the device: FUSE, for one, does not pass it on.
     """
-    return HAVE_SYNCFS and is_local(fd)
+    return HAVE_SYNCFS and file_system(fd) in _LOCAL
 
 
 def keeps_modes(fd: int) -> bool:
@@ -166,17 +166,17 @@ def always_fresh(fd: int) -> bool:
 
     Elsewhere it may be up to some seconds old, since another machine, or a server in user space, changes them.
     """
-    return is_local(fd)
-
-
-def is_local(fd: int) -> bool:
-    """Return whether the file system of ``fd`` is one of those of which only this kernel changes the files."""
     return file_system(fd) in _LOCAL
 
 
 def lists_acls(fd: int) -> bool:
     """Return whether listxattr(2) names the access control list of each file that has one, where ``fd`` is."""
     return file_system(fd) in _LOCAL
+
+
+def is_elsewhere(fd: int) -> bool:
+    """Return whether the file system of ``fd`` is known to be one of another machine, or of a server in user space."""
+    return file_system(fd) in _RENAMES
 
 
 def file_system(fd: int) -> int:
