@@ -114,12 +114,12 @@ def replace(fd: int, form: bytes) -> None:
 
     Raises `OSError`, and `ProtocolError` before anything is changed for any that must not be set.
     """
-    wanted = dict(_parsed(form))
-    for name in listed(fd):
+    wanted, there = dict(_parsed(form)), listed(fd)
+    for name in there:
         if is_carried(name) and name not in wanted:
             os.removexattr(fd, name)
     for name, value in wanted.items():
-        if value_of(fd, name) != value:
+        if name not in there or value_of(fd, name) != value:
             os.setxattr(fd, name, value)
             if value_of(fd, name) != value:
                 raise OSError(errno.EOPNOTSUPP, "the file system keeps no extended attributes")

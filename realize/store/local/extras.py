@@ -80,6 +80,11 @@ _CAP_CHOWN: Final = 1 << 0
 _CAP_FOWNER: Final = 1 << 3
 
 
+def _tells(name: bytes) -> bool:
+    """Return whether an extended attribute of that name says more of a file than who owns it."""
+    return name == _LISTED_ACL or xattrs.is_carried(name) or xattrs.is_lost(name)
+
+
 class _NamesOf(NamedTuple):
     """The functions that know the names of users and groups."""
 
@@ -188,15 +193,24 @@ def _read(location: RootedLocation, tree: Tree, path: bytes, wanted: WantedExtra
     return FoundExtras(extras, version_of(before))
 
 
-def _extras(fd: int, status: os.stat_result, path: bytes, wanted: WantedExtras, names: _NamesOf) -> Extras:
+def _extras(
+    fd: int,
+    status: os.stat_result,
+    path: bytes,
+    wanted: WantedExtras,
+    names: _NamesOf,
+    listed: Sequence[bytes] | None = None,
+) -> Extras:
+    """Read it of an open file; ``listed`` are the names of its extended attributes, its list among them, if known."""
     acl = default_acl = found = None
     if Preserve.ACL in wanted.kinds:
         with _kept(Preserve.ACL, path, wanted.lenient):
-            acl = _acl(fd, acls.ACCESS, names)
+            acl = b"" if listed is not None and _LISTED_ACL not in listed else _acl(fd, acls.ACCESS, names)
             default_acl = _acl(fd, acls.DEFAULT, names) if stat.S_ISDIR(status.st_mode) else None
     if Preserve.XATTR in wanted.kinds:
         with _kept(Preserve.XATTR, path, wanted.lenient):
-            listed = xattrs.listed(fd)
+            if listed is None:
+                listed = xattrs.listed(fd)
             found = xattrs.read(fd, listed)
             if (other := xattrs.lost(listed)) is not None and Preserve.XATTR not in wanted.lenient:
                 raise ValueError(f"{display_name(other)} cannot be kept")
@@ -250,9 +264,10 @@ class AtHand:
     def of_file(self, tree: Tree, fd: int, status: os.stat_result, path: bytes) -> Extras | None:
         """Tell it of an open file, which has that status and is looked at once more afterwards."""
         try:
-            if self._has_only_owner(tree, fd, status):
+            listed = self._listed(tree, fd, status)
+            if listed is not None and not any(map(_tells, listed)):
                 return self._of_plain(status, path)
-            extras = self._to_be_set(_extras(fd, status, path, self._wanted, self._names_of))
+            extras = self._to_be_set(_extras(fd, status, path, self._wanted, self._names_of, listed))
         except (OSError, RealizeError, KeyError):
             return None
         self._room -= extras.size
@@ -265,15 +280,12 @@ class AtHand:
         except (RealizeError, KeyError):
             return None
 
-    def _has_only_owner(self, tree: Tree, fd: int, status: os.stat_result) -> bool:
+    def _listed(self, tree: Tree, fd: int, status: os.stat_result) -> list[bytes] | None:
+        """Return the names of all that is to be read of it by its name; None if they do not tell."""
         kinds = self._wanted.kinds
         if Preserve.ACL in kinds and not tree.lists_acls(fd, status):
-            return False
-        if kinds <= _NOT_LISTED:
-            return True
-        return not any(
-            name == _LISTED_ACL or xattrs.is_carried(name) or xattrs.is_lost(name) for name in xattrs.listed(fd)
-        )
+            return None
+        return [] if kinds <= _NOT_LISTED else xattrs.listed(fd)
 
     def _of_plain(self, status: os.stat_result, path: bytes) -> Extras:
         owner = status.st_uid, status.st_gid
