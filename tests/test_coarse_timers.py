@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.wire import coarse_timers
-from realize.wire.coarse_timers import CoarseTimers
+from realize.wire.coarse_timers import MAX_SERVING_S, CoarseTimers
 from tests.faults import Quiet
 
 
@@ -94,3 +94,19 @@ def test_want_of_memory_does_not_stop_the_timer(clock, monkeypatch):
     clock.advance(2)
 
     assert [1, 1, 5, "new"] == made
+
+
+def test_very_many_calls_of_one_second_leave_others_their_turns(clock):
+    """A thousand peers that connected at once are due at once; each call is made once, and none much later."""
+    timers, made = CoarseTimers(clock), []
+
+    def take_time():
+        clock.rightNow += MAX_SERVING_S / 4
+        made.append(clock.seconds())
+
+    for _ in range(12):
+        timers.callLater(1, take_time)
+    clock.callLater(1.75, made.append, "another")
+    clock.advance(1.75)
+
+    assert (13, 5) == (len(made), made.index("another"))

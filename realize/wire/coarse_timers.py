@@ -16,6 +16,9 @@ from twisted.logger import Logger
 STEP_S: Final = 1.0
 """Calls are served together once in as many seconds: the most that one may be late."""
 
+MAX_SERVING_S: Final = 0.01
+"""Seconds after which others have a turn of the reactor before more calls are made."""
+
 _log = Logger()
 
 
@@ -77,14 +80,16 @@ class CoarseTimers:
     def _serve(self) -> None:
         self._timer, self._serving = None, True
         try:
-            now = self._clock.seconds() / STEP_S
-            for step in sorted(step for step in self._calls if step <= now):
+            now = self._clock.seconds()
+            for step in sorted(step for step in self._calls if step <= now / STEP_S):
                 # One at a time: what one of them does may cancel another.
                 while calls := self._calls.get(step):
                     call = next(iter(calls))
                     with _log.failuresHandled("while a timer went off"):
                         self.forget(call)
                         call.function()
+                    if self._clock.seconds() - now > MAX_SERVING_S:
+                        return
         finally:
             # Whatever fails here, such as for want of memory: without a timer, no connection is watched any more.
             self._serving = False
