@@ -25,7 +25,7 @@ EXAMINED_HERE = twisted.__version__ in EXAMINED
 
 def run(code):
     """What a new process prints that has loaded Twisted without what it does not need."""
-    start = "import sys, threading\nfrom realize.cli.stand_ins import stand_in\nstand_in()\n"
+    start = "import sys, threading\nfrom realize.cli.stand_ins import load_twisted\nload_twisted()\n"
     return printed(start + textwrap.dedent(code))
 
 
@@ -79,6 +79,20 @@ def test_a_name_is_as_good_as_what_it_stands_for():
         print(compare_digest("a", "a"))
         import hmac, twisted.internet.ssl
         print(hmac.__file__.endswith(".py"), twisted.internet.ssl.Certificate.loadPEM == Certificate.loadPEM)
+        """
+    )
+
+
+def test_a_name_may_stand_between_brackets():
+    """As a class may, and nothing is loaded for that; `typing` looks for variables there."""
+    assert ["True", "True"] == run(
+        """
+        import ipaddress, typing
+        from realize.cli.stand_ins import _Later
+
+        kinds = typing.Union[ipaddress.IPv4Address, ipaddress.IPv6Address], typing.List[ipaddress.IPv4Address]
+        print(type(sys.modules["ipaddress"]) is _Later)
+        print(isinstance(ipaddress.ip_address("192.0.2.1"), typing.get_args(kinds[1])[0]))
         """
     )
 
@@ -152,7 +166,7 @@ def test_nobody_keeps_a_stand_in():
 
 def test_what_is_loaded_already_is_left_alone():
     """In a program that uses asyncio, Twisted has the names of that."""
-    code = "import asyncio, sys; from realize.cli.stand_ins import stand_in; stand_in()\n"
+    code = "import asyncio, sys; from realize.cli.stand_ins import load_twisted; load_twisted()\n"
     code += "from twisted.internet import defer; print(defer.Future is asyncio.Future, 'http.cookiejar' in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)

@@ -101,9 +101,9 @@ Exit codes:
 @click.version_option(__version__, "--version", prog_name="realize", message="%(prog)s %(version)s")
 def realize() -> None:
     """The group of all commands; `run` handles their errors."""
-    from realize.cli.stand_ins import stand_in
+    from realize.cli.stand_ins import load_twisted
 
-    stand_in()
+    load_twisted()
 
 
 def main() -> NoReturn:

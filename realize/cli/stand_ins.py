@@ -31,11 +31,15 @@ EXAMINED: Final = ("26.10.0",)
 
 LATER: Final = (
     "cryptography.hazmat.primitives.serialization.ssh",  # of its package, for keys of OpenSSH
+    "decimal",  # of `twisted.protocols.amp`, for arguments of that kind
     "email.utils",  # of `cryptography.x509`, for the addresses in certificates
     "hashlib",  # of `cryptography.x509` and `hmac`; it loads libcrypto, and `cryptography` has one of its own
     "hmac",  # of `secrets` and `cryptography`; the same
     "http.cookiejar",  # of `twisted.python.compat`, for old programs
+    "ipaddress",  # of `cryptography.x509` and `urllib.parse`, for addresses in certificates and URLs
     "pickle",  # of `twisted.python.reflect` and `twisted.plugin`
+    "textwrap",  # of `traceback`, for groups of exceptions
+    "tokenize",  # of `inspect` and `linecache`, to read source code
     "twisted.internet.process",  # of the reactor, for child processes
     "twisted.internet.ssl",  # of the reactor and of endpoints, for TLS with names of hosts; see `realize.wire.tls`
     "twisted.internet.stdio",  # of endpoints
@@ -46,6 +50,9 @@ LATER: Final = (
 )
 """Modules that are loaded when they are used; no packages, whose other modules could not be loaded then."""
 
+_OF_VARIABLES: Final = ("__typing_", "__parameters__")
+"""What `typing` asks of whatever stands between brackets, to find variables; a class is none, and is not asked."""
+
 _LEAVING: Final = threading.Lock()
 
 
@@ -55,6 +62,11 @@ def stand_in() -> None:
         if name not in sys.modules:
             sys.modules[name] = _Later(name)
     compile_when_used()
+
+
+def load_twisted() -> None:
+    """Load what of Twisted imports `asyncio`, without that."""
+    stand_in()
 
     from twisted import __version__
 
@@ -98,6 +110,8 @@ class _LateName:
         return self._real()(*arguments, **named)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith(_OF_VARIABLES):
+            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def __instancecheck__(self, instance: object) -> bool:

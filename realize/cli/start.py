@@ -26,6 +26,9 @@ def main() -> None:
         # What is loaded from here on stays: to look through it for garbage again and again takes a tenth of the start.
         # `realize.cli.runner` switches it on again when everything is there.
         gc.disable()
+        from realize.cli.stand_ins import stand_in
+
+        stand_in()
         from realize.cli.main import main as run_command
 
         run_command()
