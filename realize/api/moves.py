@@ -20,13 +20,13 @@ from realize.logger import LoggerOf
 from realize.mover.events import Event, Observer
 from realize.runs.metrics import RunMetrics
 from realize.runs.move_options import MoveOptions
-from realize.runs.move_run import KEEPING_AHEAD, LOADED_AHEAD, MoveRun
+from realize.runs.move_run import BEGINNING_AHEAD, KEEPING_AHEAD, LOADED_AHEAD, MoveRun
 from realize.runs.run_log import RunLog, log_failure
 from realize.runs.session import Session
 from realize.runs.summary import Summary
 
 # The program may live for years, and make short moves only: it must not load what is missing from a later version.
-load_now((*LOADED_AHEAD, *KEEPING_AHEAD))
+load_now((*LOADED_AHEAD, *KEEPING_AHEAD, *BEGINNING_AHEAD, "realize.config.reading_moves"))
 
 Place: TypeAlias = str | os.PathLike[str]
 """A location as on the command line, a path or ``PEER::DIRECTORY/PATH``; a `pathlib.Path` is always a path."""

@@ -22,9 +22,19 @@ from realize.units import (
     parse_size,
     quoted,
 )
-from realize.values import EXTRAS, MAX_COMPONENT_BYTES, MAX_NAME_CHARS, Preserve, preserving
+from realize.values import (
+    EXTRAS,
+    MAX_COMPONENT_BYTES,
+    MAX_NAME_CHARS,
+    Compress,
+    Links,
+    Order,
+    Preserve,
+    preserving,
+)
 
 T = TypeVar("T")
+_Words = TypeVar("_Words", Compress, Links, Order)
 
 MIN_MEMORY_BYTES: Final = 16 << 20
 """The smallest memory limit for peers that is accepted; with less, even a single large file would be slow."""
@@ -273,6 +283,12 @@ def choice(*choices: str) -> Callable[[object], str]:
         return text
 
     return convert
+
+
+def word_of(kind: type[_Words]) -> Callable[[object], _Words]:
+    """The converter of the value of one of the members of ``kind``, which are words."""
+    word = choice(*(each.value for each in kind))
+    return lambda value: kind(word(value))
 
 
 def named(what: str, convert: Callable[[object], T]) -> Callable[[object], dict[str, T]]:

@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from realize.config.checks import (
     absolute,
@@ -27,20 +27,16 @@ from realize.config.checks import (
     as_memory,
     as_metrics,
     as_path,
-    as_preserve,
     as_public_key,
     as_public_keys,
     as_rate_by_time,
-    as_rate_text,
     as_reserve,
-    as_size,
     as_string,
-    as_texts,
     choice,
     named,
     unexpected,
+    word_of,
 )
-from realize.config.moves import MoveConfig
 from realize.config.problems import SeveralProblems, as_lines, problems_in, refuse
 from realize.config.tables import table_of
 from realize.config.values import (
@@ -61,10 +57,10 @@ from realize.units import (
     display_text,
     quoted,
 )
-from realize.values import Compress, Links, OnConflict, Order
+from realize.values import Compress, Links
 
-T = TypeVar("T")
-_Words = TypeVar("_Words", Compress, Links, Order)
+if TYPE_CHECKING:
+    from realize.config.moves import MoveConfig
 
 Warn = Callable[[str], object]
 """Called with one sentence that says what is wrong with a file that is used all the same."""
@@ -165,17 +161,17 @@ def _rights(value: object) -> frozenset[Right]:
     return frozenset(rights)
 
 
-def _word_of(kind: type[_Words]) -> Callable[[object], _Words]:
-    """Reads the value of one of the members of ``kind``, which are words."""
-    word = choice(*(each.value for each in kind))
-    return lambda value: kind(word(value))
-
-
 def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Config:
     """The content of a file as values; ``resolve`` makes its paths absolute."""
 
     def path(value: object) -> str:
         return resolve(as_path(value))
+
+    def move(value: object) -> MoveConfig:
+        # Without a move, nothing of moves is loaded.
+        from realize.config.reading_moves import move_of
+
+        return move_of(resolve)(value)
 
     structure = table_of(
         Config,
@@ -192,7 +188,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
                 mount=path,
                 backup=as_backup_dir,
                 backup_max_age_s=as_duration,
-                links=_word_of(Links),
+                links=word_of(Links),
                 accept=as_accept,
             ),
         ),
@@ -208,7 +204,7 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
                 admin=as_boolean,
             ),
         ),
-        moves=named("move", _move(resolve)),
+        moves=named("move", move),
         throttle=table_of(
             ThrottleConfig,
             service_bps=as_rate_by_time,
@@ -218,71 +214,10 @@ def _structure(raw: Mapping[str, object], resolve: Callable[[str], str]) -> Conf
         limits=table_of(LimitsConfig, memory_bytes=as_memory, peer_memory_bytes=as_memory),
         logs=table_of(LogsConfig, level=as_log_levels, format=choice(*FORMATS), file=path),
         partial_max_age_s=as_duration,
-        compress=_word_of(Compress),
+        compress=word_of(Compress),
         drain_s=as_duration_or_zero,
         state=path,
         control=lambda value: None if value is False else path(value),
         page_file_names=as_boolean,
     )
     return structure(raw)
-
-
-def _move(resolve: Callable[[str], str]) -> Callable[[object], MoveConfig]:
-    """The converter of the table of a standing move."""
-
-    def location(value: object) -> str:
-        text = as_path(value)
-        return text if ":" in text.partition("/")[0] else resolve(text)
-
-    def locations(value: object) -> tuple[str, ...]:
-        return tuple(location(each) for each in as_texts([value] if isinstance(value, str) else value))
-
-    def filters(value: object) -> tuple[tuple[str, str], ...]:
-        # Few configurations have them.
-        from realize.config.filters import as_filters
-
-        return as_filters(value, resolve)
-
-    return table_of(
-        MoveConfig,
-        sources=locations,
-        destination=location,
-        when=as_string,
-        settle_s=as_duration_or_zero,
-        jitter_s=as_duration_or_zero,
-        throttle=as_rate_text,
-        throttle_up=as_rate_text,
-        throttle_down=as_rate_text,
-        max_duration_s=as_duration,
-        grace_s=as_duration_or_zero,
-        include=as_texts,
-        exclude=as_texts,
-        filters=filters,
-        min_size_bytes=as_size,
-        max_size_bytes=as_size,
-        one_file_system=as_boolean,
-        max_transfer_bytes=as_size,
-        order=_word_of(Order),
-        on_conflict=lambda value: OnConflict[choice(*_CONFLICT_WORDS)(value).upper()],
-        backup_dir=as_backup_dir,
-        preserve=as_preserve,
-        numeric_ids=as_boolean,
-        best_effort=as_boolean,
-        links=as_boolean,
-        compress=_word_of(Compress),
-        jobs=_whole_number,
-        prune_age_s=as_duration_or_zero,
-        trust_source=as_boolean,
-        manifest=lambda value: resolve(as_path(value)),
-        after=as_texts,
-        after_timeout_s=as_duration,
-    )
-
-
-_CONFLICT_WORDS: Final = tuple(each.name.lower() for each in OnConflict)
-
-
-def _whole_number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise unexpected("a number", value)
-    return value

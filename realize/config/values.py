@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from attrs import Factory, field, frozen
 
@@ -38,7 +38,6 @@ from realize.config.checks import (
     instance_of,
     named,
 )
-from realize.config.moves import MoveConfig
 from realize.config.problems import SeveralProblems, config_error, problems_if_given, problems_of, refuse
 from realize.errors import ConfigError, Problem, RealizeError
 from realize.keys import Identity, PublicKey, load_identity
@@ -50,6 +49,9 @@ from realize.units import (
     display_text,
 )
 from realize.values import Compress, Links, Preserve
+
+if TYPE_CHECKING:
+    from realize.config.moves import MoveConfig
 
 T = TypeVar("T")
 
@@ -103,6 +105,13 @@ def _kept_rates(rates: Mapping[str, RateByTime]) -> Mapping[str, RateByTime]:
 
 def _kept_rights(rights: Mapping[str, Collection[Right]]) -> Mapping[str, frozenset[Right]]:
     return MappingProxyType({name: frozenset(each) for name, each in rights.items()})
+
+
+def _check_move(move: object) -> object:
+    # Without a move, nothing of moves is loaded.
+    from realize.config.moves import MoveConfig
+
+    return instance_of(MoveConfig)(move)
 
 
 def _given_key(key: str | os.PathLike[str] | Identity) -> str | Identity:
@@ -336,7 +345,7 @@ class Config(ByValue):
             *problems_if_given("metrics", as_metrics, self.metrics),
             *problems_of("dirs", named("directory", instance_of(DirectoryConfig)), self.directories),
             *problems_of("peers", named("peer", instance_of(PeerConfig)), self.peers),
-            *problems_of("moves", named("move", instance_of(MoveConfig)), self.moves),
+            *problems_of("moves", named("move", _check_move), self.moves),
             *problems_of("throttle", instance_of(ThrottleConfig), self.throttle),
             *problems_of("limits", instance_of(LimitsConfig), self.limits),
             *problems_of("logs", instance_of(LogsConfig), self.logs),

@@ -80,10 +80,11 @@ _NEEDS: Final = {right: {os.R_OK} if right is Right.READ else {os.W_OK} for righ
 LOADED_AHEAD: Final = (
     *move_run.LOADED_AHEAD,
     *move_run.KEEPING_AHEAD,
+    *move_run.BEGINNING_AHEAD,
     "fractions",
     "pathspec.pattern",
     "pathspec.patterns.gitignore.spec",
-    "realize.config.filters",
+    "realize.config.reading_moves",
     "realize.mover.named",
     "realize.mover.ordered",
     "realize.preserving",

@@ -57,16 +57,11 @@ class Ends(ByValue):
 
 
 @contextlib.asynccontextmanager
-async def recording(
-    path: str | None, session: Session, locations: Sequence[Location]
-) -> AsyncIterator[Manifest | None]:
-    """Keep the manifest of a run between these locations, the destination last; yields None without a path.
+async def recording(path: str, session: Session, locations: Sequence[Location]) -> AsyncIterator[Manifest]:
+    """Keep the manifest of a run between these locations, the destination last.
 
     Raises `UsageError` if a manifest cannot be kept under that name.
     """
-    if path is None:
-        yield None
-        return
     await session.in_thread(refuse_inside, path, locations)
     file = await _opened(session, path)
     *sources, destination = locations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +20,6 @@ from realize.mover.interfaces import Feed, IManifest, Sorting
 from realize.mover.run import SALT_BYTES, Run, Side
 from realize.mover.stop_flag import StopFlag
 from realize.mover.work import SPENT
-from realize.runs.expiry import Tidying
-from realize.runs.manifest import recording
 from realize.runs.move_options import MoveOptions
 from realize.runs.reconnecting import Reconnecting
 from realize.runs.session import Session
@@ -28,6 +27,8 @@ from realize.runs.tally import Tally
 from realize.values import USUALLY_PRESERVED
 
 if TYPE_CHECKING:
+    from realize.runs.expiry import Tidying
+    from realize.runs.manifest import Manifest
     from realize.runs.wanted_names import WantedNames
 
 LOADED_AHEAD: Final = (
@@ -57,6 +58,9 @@ KEEPING_AHEAD: Final = (
     "realize.store.local.linking",
 )
 """What is needed besides by a run that carries over more than modes and times, or less."""
+
+BEGINNING_AHEAD: Final = ("realize.runs.expiry", "realize.runs.manifest")
+"""What some runs need from their beginning: for a program that may begin one later."""
 
 
 async def _nothing() -> None:
@@ -212,13 +216,21 @@ class MoveRun:
     async def _recorded(self, locations: Sequence[Location]) -> None:
         """Run until everything is moved, and recorded if a manifest was asked for."""
         session = self._session
-        async with recording(self._options.manifest, session, locations) as manifest:
+        async with self._recording(locations) as manifest:
             self._manifest = manifest
             self._tidying = None if self._options.dry_run else session.tidying(locations[-1], self._observer)
             session.on_freed = lambda path, size: self._observer(PartialGone(path, size, expired=False))
             await self._until_done_tidily(locations)
             if manifest is not None:
                 await manifest.finish()
+
+    def _recording(self, locations: Sequence[Location]) -> AbstractAsyncContextManager[Manifest | None]:
+        if self._options.manifest is None:
+            return nullcontext()
+        # Without a manifest, nothing that writes it is loaded.
+        from realize.runs.manifest import recording
+
+        return recording(self._options.manifest, self._session, locations)
 
     async def _until_done_tidily(self, locations: Sequence[Location]) -> None:
         """Run until everything is moved, while old partials at a local destination are removed."""

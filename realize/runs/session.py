@@ -29,7 +29,6 @@ from realize.locations import LocalLocation, Location, RemoteLocation, parse_loc
 from realize.logger import LoggerOf
 from realize.mover.events import Event
 from realize.runs.credentials import Credentials
-from realize.runs.expiry import Tidying
 from realize.runs.options import Rates
 from realize.runs.peers import Peer, ThisMachine, no_pin
 from realize.store.interfaces import IStore
@@ -42,6 +41,7 @@ from realize.values import Compress
 
 if TYPE_CHECKING:
     from realize.runs.connections import Connections
+    from realize.runs.expiry import Tidying
     from realize.runs.limit_tree import LimitTree
     from realize.wire.client import Ahead, ConnectingProtocol
     from realize.wire.connection import PeerProtocol
@@ -124,6 +124,9 @@ class Session:
         """What removes old partials at a local destination; None for a remote one, which its daemon looks after."""
         if not isinstance(destination, LocalLocation):
             return None
+        # Without a local destination, nothing that looks after it is loaded.
+        from realize.runs.expiry import Tidying
+
         max_age = self.credentials.partial_max_age_s
         in_thread = self._pools.of(destination.path).run
         return Tidying(os.fsencode(destination.path), max_age, in_thread, self._reactor, told)
