@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 
-from realize.concurrency.one_at_work import LOOK_S, OneAtWork
+from realize.concurrency.one_at_work import LOOK_S, WAITED_FOR_S, OneAtWork
 
 
 class Threads:
@@ -60,7 +60,7 @@ def threads(monkeypatch):
 
 
 def test_what_works_is_alone(threads):
-    """In the order in which it was asked for, whichever pool it is for, and for however long."""
+    """In the order in which it was asked for, whichever pool it is for."""
     threads.ask("a")
     threads.ask("b", pool=1)
     threads.ask("c")
@@ -114,6 +114,32 @@ def test_nobody_waits_for_one_that_hangs(threads):
     assert "c" == threads.begun[-1]
 
 
+def test_nobody_waits_long_for_one_that_hangs_while_the_reactor_is_busy(threads):
+    """Then it looks like one that waits for the interpreter; once it has taken long, it holds up nobody."""
+    threads.own = 1.0
+    threads.ask("hangs", "a", pool=0)
+    threads.ask("b", pool=1)
+    threads.uses(hangs=0.0)
+    seen = []
+    for _ in range(2):
+        threads.clock.pump([LOOK_S] * int(0.99 * WAITED_FOR_S / LOOK_S))
+        seen.append("".join(threads.begun))
+        threads.clock.pump([LOOK_S] * 3)
+    threads.end("a")
+
+    assert ["hangs", "hangsa"] == seen
+    assert ["hangs", "a", "b"] == threads.begun
+
+
+def test_nobody_waits_long_for_one_that_works(threads):
+    """Peers share the processor, as they did before."""
+    threads.ask("long", "a", "b")
+    threads.clock.pump([LOOK_S] * int(1.1 * WAITED_FOR_S / LOOK_S))
+    threads.end("a")
+
+    assert ["long", "a", "b"] == threads.begun
+
+
 def test_one_that_hung_and_works_again_is_alone(threads):
     """What others there are it only finds at work for as long as they take."""
     threads.ask("hangs", "a")
@@ -151,7 +177,7 @@ def test_what_cannot_be_begun_fails(threads, monkeypatch):
     """Without memory, say; what has ended meanwhile is told all the same."""
     threads.ask("a", "b", "c")
 
-    def broken(_work):
+    def broken(_work, _now):
         raise MemoryError
 
     monkeypatch.setattr("realize.concurrency.one_at_work._Running", broken)

@@ -33,14 +33,22 @@ The reactor counts, since a job that works beside it waits for the interpreter h
 WAITING_FRACTION: Final = 0.1
 """The same for one job, below which it counts as waiting: the next one does not wait for it."""
 
+WAITED_FOR_S: Final = 0.25
+"""Nobody waits longer than that for one job, whatever it does.
+
+While the reactor is busy, as with the content of large files, one that hangs cannot be told from one that waits for the
+interpreter.
+"""
+
 _Asked: TypeAlias = tuple[Deferred[Any], RunInThread, Callable[..., Any], tuple[Any, ...]]
 
 
 class _Running:
     """One job that was begun."""
 
-    def __init__(self, work: Callable[..., Any]) -> None:
+    def __init__(self, work: Callable[..., Any], now: float) -> None:
         self.work = work
+        self.began = now
         self.waits = False
         self._clock: int | None = None
         """That of the processor time of its thread, once it has one."""
@@ -115,7 +123,7 @@ class OneAtWork:
 
     def _begin(self) -> None:
         result, run_in_thread, work, args = self._waiting[0]
-        running = _Running(work)
+        running = _Running(work, self._clock.seconds())
         self._running.append(running)
         self._waiting.popleft()
         if self._later is not None:
@@ -139,11 +147,14 @@ class OneAtWork:
     def _look(self) -> None:
         """See what the running jobs do; begin one more while all of them together leave the processor to others."""
         self._later = None
-        passed = self._clock.seconds() - self._looked
+        now = self._clock.seconds()
+        passed = now - self._looked
         used = [each.used() for each in self._running]
         busy = sum(used, self._own_seconds() - self._own) >= BUSY_FRACTION * passed
         for each, its in zip(self._running, used, strict=True):
-            each.waits = its < WAITING_FRACTION * passed and (each.waits or not busy)
+            each.waits = now - each.began >= WAITED_FOR_S or (
+                its < WAITING_FRACTION * passed and (each.waits or not busy)
+            )
         if self._waiting and not busy:
             self._begin()
         self._go_on()
