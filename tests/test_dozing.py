@@ -311,3 +311,21 @@ def test_what_only_looks_like_a_ping_wakes_it():
     raw.send(box[: len(PING)])
 
     assert [True] == ended
+
+
+def test_what_ends_with_a_ping_is_not_one_that_came_alone():
+    """It may be as long as one, and have the beginning of a box behind it, whose rest is short."""
+    clock = Clock()
+    raw = Raw(clock)
+    raw.server.theirs = raw.server.greeting
+    began = []
+    raw.server.doze = type("Doze", (), {"on": False, "begin": lambda _: began.append(True)})()
+    clock.advance(keepalive.ANSWER_AFTER_S)
+    box = encode({b"_ask": b"7", b"_command": b"Ping"})
+    for piece in (PING[:9], PING[9:] + box[:9], box[9:]):
+        raw.send(piece)
+    before = len(began)
+    clock.advance(keepalive.ANSWER_AFTER_S)
+    raw.send(PING)
+
+    assert (0, 1) == (before, len(began))

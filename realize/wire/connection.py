@@ -435,6 +435,8 @@ class PeerProtocol(AnsweringProtocol):
         if data == boxes.PING and self.reading.is_at_rest and self._is_open_to_pings:
             # Nothing but this comes on an idle connection, and to read it as any box takes four times as long.
             self._got_ping()
+            if self.doze is not None and self._keepalive.is_idle and not self._outstandingRequests:
+                self.doze.begin()
         else:
             if self.doze is not None and self.doze.on:
                 self.doze.end()
@@ -515,8 +517,6 @@ class PeerProtocol(AnsweringProtocol):
     def _got_ping(self) -> None:
         self.needed_nothing(commands.Ping.__name__)
         self._keepalive.pinged()
-        if self.doze is not None and self._keepalive.is_idle and not self._outstandingRequests:
-            self.doze.begin()
 
     def ampBoxReceived(self, box: dict[bytes, bytes]) -> None:
         """Check what AMP does not, then let it dispatch the box; raises `ProtocolError`."""
