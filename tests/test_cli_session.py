@@ -19,6 +19,7 @@ from realize.runs.connections import SILENT_CLOSE_TIMEOUT_S, Connections
 from realize.runs.peers import Peer, naming
 from realize.runs.session import STORE_CLOSE_TIMEOUT_S, Session
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
+from realize.store.client.store import RemoteStore
 from realize.store.origin import origin_of
 from realize.values import Compress
 from realize.wire.commands import Reason
@@ -109,6 +110,23 @@ def test_a_peer_that_locations_share_is_connected_to_once(
     ((peer, connection),) = connections
     assert Peer("b.example", 1234, (PIN,), PIN) == peer
     assert [(Reason.DONE, CLOSE_TIMEOUT_S)] == connection.closed
+
+
+def test_a_peer_is_asked_ahead_only_by_the_first_connection(
+    access: Access, connections: list[tuple[Peer, Connection]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an older one refuses us, it says why on the second one, where nothing is behind Hello."""
+    asked: list[tuple[int, bytes]] = []
+    monkeypatch.setattr(RemoteStore, "open_ahead", lambda _, salt: asked.append((len(connections), salt)))
+
+    async def main() -> None:
+        async with Session(Clock(), credentials_of(access), logger_of) as session:
+            for salt in (b"first", b"second"):
+                await session.store(*session.resolve("hostb::in"), salt=salt)
+                await session.disconnect()
+
+    assert None is result_of(main())
+    assert (2, [(1, b"first")]) == (len(connections), asked)
 
 
 def test_what_compression_saved_is_known_behind_the_end_of_a_connection(

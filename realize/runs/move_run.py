@@ -261,8 +261,7 @@ class MoveRun:
     async def _attempt(self, locations: Sequence[Location]) -> None:
         """Connect, and move what is not moved yet."""
         salt = os.urandom(SALT_BYTES)
-        # Who comes back opens the stores with the age of the run, which is not known before they are connected.
-        sources, destination = await self._sides(locations, salt if self._run is None else None)
+        sources, destination = await self._sides(locations, salt)
         self._connected = True
         if self._reconnecting is not None:
             self._reconnecting.lost = None
@@ -292,10 +291,10 @@ class MoveRun:
         if self._tidying is not None:
             self._tidying(event)
 
-    async def _sides(self, locations: Sequence[Location], salt: bytes | None) -> tuple[list[Side], Side]:
+    async def _sides(self, locations: Sequence[Location], salt: bytes) -> tuple[list[Side], Side]:
         """The sources, and the destination, which is a store of its own for each that may not learn what it holds.
 
-        With the ``salt`` that the run opens them with, peers are asked ahead.
+        The run opens them first with that ``salt``.
         """
         session = self._session
         *sources, destination = locations

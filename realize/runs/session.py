@@ -195,7 +195,9 @@ class Session:
 
         ``origin`` is whom alone that comes from, and may be compared with, which is written there.
         What is replaced there goes to ``backup_dir``, below the location, if that is given.
-        ``salt`` is with what the store will be opened first: a peer is asked ahead for that.
+        ``salt`` is with what the store will be opened first: a peer is asked ahead for that, but not where a connection
+        was given up before. An older peer that refuses us may not say why if it is asked, and who comes back opens its
+        stores with the age of its run.
         """
         if isinstance(location, LocalLocation):
             store: IStore = self._local(location.path)(origin=origin, backup_dir=backup_dir)
@@ -221,7 +223,7 @@ class Session:
                 backup_dir=backup_dir,
             )
             stores.append(store)
-            if salt is not None:
+            if salt is not None and not self._after_reconnect:
                 store.open_ahead(salt)
 
         try:
