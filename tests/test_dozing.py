@@ -53,6 +53,7 @@ class Socket:
         self.transport = Connection(ours, self.reading, MemoryReactor())
         self.transport.connected = True
         self.told = []
+        self.fault = None
         self.doze = self.reading.doze = doze_of(self.transport, self)
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)
@@ -64,6 +65,8 @@ class Socket:
     def looked(self):
         """Remember after how many deliveries."""
         self.told.append(len(self.reading.came))
+        if self.fault is not None:
+            raise self.fault
 
     def wakes(self):
         """Whether the reactor would be told of anything."""
@@ -168,14 +171,18 @@ def test_a_connection_that_is_closed_is_not_looked_at(wire):
     assert not wire.doze.on
 
 
-def test_what_cannot_be_handled_ends_the_connection(wire):
-    """As when the reactor reads: the rest would be without what was read."""
+@pytest.mark.parametrize("what", ["what came", "what was written upon it"])
+def test_what_cannot_be_handled_ends_the_connection(wire, what):
+    """As when the reactor reads: the rest would be without what was read, and nobody would watch it any more."""
     aborted = []
     wire.transport.abortConnection = lambda: aborted.append(True)
     wire.doze.begin()
     wire.theirs.sendall(RECORD)
     wire.wakes()
-    wire.reading.fault = MemoryError()
+    if what == "what came":
+        wire.reading.fault = MemoryError()
+    else:
+        wire.fault = MemoryError()
     with pytest.raises(MemoryError):
         wire.doze.look()
 

@@ -83,18 +83,18 @@ class Doze:
         self._looking, self._latest = True, 0
         try:
             lost = connection.doRead()
+            if self._latest:
+                self._dozer.looked()
         except BaseException:
-            # As when the reactor reads: what was read and not handled must not be missing from the rest.
+            # As when the reactor reads: what was read and not handled must not be missing from the rest; and nobody
+            # watches the connection any more.
             connection.abortConnection()
             raise
         finally:
             self._looking = False
         if lost is not None:
             self.end()  # the reactor finds the same, and ends the connection
-        if not self._latest:
-            return None
-        self._dozer.looked()
-        return self._age()
+        return self._age() if self._latest else None
 
     def _age(self) -> float | None:
         """How many seconds ago the last bytes came, by the kernel's own clock; None if the connection is gone."""
