@@ -281,6 +281,7 @@ async def test_a_daemon_sleeps_through_pings_and_answers_commands_at_once(impati
         took, awake = site.reactor.seconds() - began, not accepted.doze.on
         await settled(site.reactor, lambda: accepted.doze.on)
         client.close()
+        await client.when_lost()
         await settled(site.reactor, lambda: not site.factory.connections)
 
         assert all(3 * len(PING) <= each <= 8 * len(PING) for each in pinged)
@@ -304,6 +305,9 @@ async def test_a_daemon_that_waits_for_an_answer_does_not_doze(impatient):
         await asked
         took = site.reactor.seconds() - began
         await settled(site.reactor, lambda: accepted.doze.on)
+        client.close()
+        await client.when_lost()
+        await settled(site.reactor, lambda: not site.factory.connections)
 
         assert (True, True, True) == (woken, waited, took < 0.15)
 
