@@ -421,12 +421,16 @@ def test_filters_of_a_move_have_an_order(read, folder):
         ('[{ leave = "a" }]', "filters[0]: expected one of { exclude = "),
         ("[{ include = 1 }]", "filters[0]: expected a pattern, not an integer"),
         ('[{ filter_from = "none" }]', "filters[0]: {folder}/none: No such file or directory"),
-        ('[{ filter_from = "/dev/zero" }]', "filters[0]: /dev/zero: is longer than 1 MiB"),
+        ('[{ filter_from = "long" }]', "filters[0]: {folder}/long: is longer than 1 MiB"),
+        ('[{ filter_from = "pipe" }]', "filters[0]: {folder}/pipe: not a regular file"),
+        ('[{ filter_from = "." }]', "filters[0]: {folder}/.: not a regular file"),
         ('[{ include = "a" }]\nexclude = ["b"]', "filters: stands instead of include and exclude: "),
     ],
 )
 def test_filters_that_make_no_sense(errors, folder, filters, expected):
-    """Each is told with its place."""
+    """Each is told with its place, and nobody waits for who writes to a pipe."""
+    (folder / "long").write_bytes(b"#" * ((1 << 20) + 1))
+    os.mkfifo(folder / "pipe")
     [error] = errors(f'{MINIMAL}\n[moves.camera]\nfrom = "/a"\nto = "/b"\nfilters = {filters}')
 
     assert error.startswith(f"moves.camera.{expected.replace('{folder}', str(folder))}"), error

@@ -5,6 +5,9 @@ A rule is ``("include" | "exclude", pattern)``; whether the pattern is one is fo
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Callable
 from typing import Final
 
@@ -22,10 +25,14 @@ _KINDS: Final = ("exclude", "include", "filter_from")
 _EXPECTED: Final = 'expected one of { exclude = "PATTERN" }, { include = "PATTERN" } and { filter_from = "FILE" }'
 
 
-def rules_in(file_name: str) -> list[Rule]:
-    """The rules of a gitignore file, whose lines leave files out; raises `UsageError` if it cannot be read."""
+def rules_in(file_name: str, *, at_once: bool = False) -> list[Rule]:
+    """The rules of a gitignore file, whose lines leave files out; raises `UsageError` if it cannot be read.
+
+    With ``at_once`` it must be a regular file: at a pipe, a daemon would wait for somebody who writes, and not end.
+    """
     try:
-        with open(file_name, encoding="utf-8", errors="surrogateescape") as file:
+        opener = _open_regular if at_once else None
+        with open(file_name, encoding="utf-8", errors="surrogateescape", opener=opener) as file:
             text = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{display_text(file_name)}: {error.strerror}") from error
@@ -56,5 +63,13 @@ def _rules_of(item: object, resolve: Callable[[str], str]) -> list[Rule]:
         raise UsageError(_EXPECTED)
     [(kind, given)] = table.items()
     if kind == "filter_from":
-        return rules_in(resolve(as_path(given)))
+        return rules_in(resolve(as_path(given)), at_once=True)
     return [(kind, as_string(given, "a pattern"))]
+
+
+def _open_regular(path: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "not a regular file", path)
