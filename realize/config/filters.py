@@ -16,16 +16,16 @@ from realize.config.problems import SeveralProblems, problems_below
 from realize.errors import Problem, RealizeError, UsageError
 from realize.units import display_text
 
-Rule = tuple[str, str]
+FilterRule = tuple[str, str]
 
-MAX_FILE_BYTES: Final = 1 << 20
+MAX_FILTERS_BYTES: Final = 1 << 20
 """More patterns than anybody writes; /dev/zero has no end."""
 
-_KINDS: Final = ("exclude", "include", "filter_from")
-_EXPECTED: Final = 'expected one of { exclude = "PATTERN" }, { include = "PATTERN" } and { filter_from = "FILE" }'
+_FILTER_KEYS: Final = ("exclude", "include", "filter_from")
+_ONE_FILTER: Final = 'expected one of { exclude = "PATTERN" }, { include = "PATTERN" } and { filter_from = "FILE" }'
 
 
-def rules_in(file_name: str, *, at_once: bool = False) -> list[Rule]:
+def rules_in(file_name: str, *, at_once: bool = False) -> list[FilterRule]:
     """The rules of a gitignore file, whose lines leave files out; raises `UsageError` if it cannot be read.
 
     With ``at_once`` it must be a regular file: at a pipe, a daemon would wait for somebody who writes, and not end.
@@ -33,19 +33,19 @@ def rules_in(file_name: str, *, at_once: bool = False) -> list[Rule]:
     try:
         opener = _open_regular if at_once else None
         with open(file_name, encoding="utf-8", errors="surrogateescape", opener=opener) as file:
-            text = file.read(MAX_FILE_BYTES + 1)
+            text = file.read(MAX_FILTERS_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{display_text(file_name)}: {error.strerror}") from error
-    if len(text) > MAX_FILE_BYTES:
-        raise UsageError(f"{display_text(file_name)}: is longer than {MAX_FILE_BYTES >> 20} MiB")
+    if len(text) > MAX_FILTERS_BYTES:
+        raise UsageError(f"{display_text(file_name)}: is longer than {MAX_FILTERS_BYTES >> 20} MiB")
     return [("exclude", line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def as_filters(value: object, resolve: Callable[[str], str]) -> tuple[Rule, ...]:
+def as_filters(value: object, resolve: Callable[[str], str]) -> tuple[FilterRule, ...]:
     """Rules from an array of tables with one key each; ``resolve`` makes paths of files of patterns absolute."""
     if not isinstance(value, list):
         raise unexpected("an array of tables", value)
-    rules: list[Rule] = []
+    rules: list[FilterRule] = []
     problems: list[Problem] = []
     for index, item in enumerate(value):
         try:
@@ -57,10 +57,10 @@ def as_filters(value: object, resolve: Callable[[str], str]) -> tuple[Rule, ...]
     return tuple(rules)
 
 
-def _rules_of(item: object, resolve: Callable[[str], str]) -> list[Rule]:
+def _rules_of(item: object, resolve: Callable[[str], str]) -> list[FilterRule]:
     table = as_table(item)
-    if len(table) != 1 or not table.keys() <= set(_KINDS):
-        raise UsageError(_EXPECTED)
+    if len(table) != 1 or not table.keys() <= set(_FILTER_KEYS):
+        raise UsageError(_ONE_FILTER)
     [(kind, given)] = table.items()
     if kind == "filter_from":
         return rules_in(resolve(as_path(given)), at_once=True)

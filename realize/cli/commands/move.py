@@ -28,7 +28,7 @@ PRUNE_DIRS: Final = "--prune-dirs"
 PRUNE_AGE: Final = "1h"
 """What `PRUNE_DIRS` means without a value."""
 
-_LIKENESS: Final = 0.7
+_ALIKE_FRACTION: Final = 0.7
 """How much a word must have of a command to be taken for a mistake: two letters that changed places in four are."""
 
 _RULE_OPTIONS: Final = ("include", "exclude", "filter_from")
@@ -380,7 +380,7 @@ def _mistyped(word: str, names: Collection[str]) -> str:
     # Nothing else needs it.
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(word, names, 1, _LIKENESS)), "")
+    return next(iter(get_close_matches(word, names, 1, _ALIKE_FRACTION)), "")
 
 
 def _limit(both: RateTimetable | int | str | None, one: RateTimetable | int | str | None) -> RateByTime:

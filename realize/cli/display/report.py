@@ -29,14 +29,14 @@ ESCAPED: Final = frozenset({"error", "path"})
 MAX_TABLE_COLUMNS: Final = 32
 """Columns of a table that are shown at most."""
 
-MAX_TABLE_WIDTH: Final = 100
+MAX_TABLE_CHARS: Final = 100
 """Characters of a line that tables keep to, where they can."""
 
 BELOW: Final = ("timetable", "then", "error", "key", "shown", "path", "address")
 """Fields that may stand below their row, in the order in which they give way: long texts."""
 
 _GAP: Final = "  "
-_NOTHING: Final = "-"
+_NO_VALUE: Final = "-"
 
 MAX_COLUMN_CHARS: Final = 200
 """Width up to which a column grows with its longest cell, so that no report can fill our memory with blanks."""
@@ -71,7 +71,7 @@ def shown(key: str, value: Any) -> str:
     if key in SIZES and number:
         return format_size(round(value))
     if value is None or value == "":
-        return _NOTHING
+        return _NO_VALUE
     text = str(value)
     return text if key in ESCAPED and text.isprintable() else display_text(text)
 
@@ -83,16 +83,16 @@ def _is_table(value: object) -> bool:
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The lines of a table: the names of the fields, then the rows; nothing if there are no rows.
 
-    Where it would be wider than `MAX_TABLE_WIDTH`, columns without any value are left out, and then what is in `BELOW`
+    Where it would be wider than `MAX_TABLE_CHARS`, columns without any value are left out, and then what is in `BELOW`
     stands below its row, as far as that makes it narrow enough.
     """
     names = list(dict.fromkeys(key for row in rows for key in row))[:MAX_TABLE_COLUMNS]
     columns = [_column(name, [shown(name, row.get(name)) for row in rows]) for name in names]
-    if _width(columns) > MAX_TABLE_WIDTH:
-        columns = [each for each in columns if any(cell != _NOTHING for cell in each.cells)]
+    if _width(columns) > MAX_TABLE_CHARS:
+        columns = [each for each in columns if any(cell != _NO_VALUE for cell in each.cells)]
     below: list[_Column] = []
     for name in BELOW:
-        if _width(columns) <= MAX_TABLE_WIDTH:
+        if _width(columns) <= MAX_TABLE_CHARS:
             break
         below += [each for each in columns if each.name == name]
         columns = [each for each in columns if each.name != name]
@@ -100,7 +100,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield _line([(each.head, each.width) for each in columns])
     for number in range(len(rows)):
         yield _line([(each.cells[number], each.width) for each in columns])
-        notes = [f"{each.head} {each.cells[number]}" for each in below if each.cells[number] != _NOTHING]
+        notes = [f"{each.head} {each.cells[number]}" for each in below if each.cells[number] != _NO_VALUE]
         if notes:
             yield f"      {'  '.join(notes)}"
 
