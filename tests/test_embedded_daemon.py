@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 import pytest
 import pytest_twisted
@@ -228,6 +229,25 @@ async def test_a_disk_that_hangs_holds_up_the_end_of_the_service_and_not_the_pro
 
     assert await opened, "the reactor stood still"
     assert not ended_early
+
+
+async def test_the_service_ends_only_when_what_waited_for_a_turn_is_done(service_of, config):
+    """Jobs that begin when another one has ended, such as the commit of a batch that a thread still writes."""
+    gate, done = threading.Event(), []
+    service = service_of(config)
+    service.startService()
+    run = service._pools.of("inbox").run
+
+    def commit(_):
+        time.sleep(0.3)
+        done.append("committed")
+
+    run(gate.wait, HELD_UP_S).addCallback(lambda _: run(commit, "batch"))
+    stopping = service.stopService()
+    reactor.callLater(0.1, gate.set)
+    await stopping
+
+    assert ["committed"] == done
 
 
 async def test_a_registry_of_the_program_has_the_metrics_while_the_service_runs(service_of, config):

@@ -470,9 +470,8 @@ class RealizedService(Service):
             await moves_ended
         finally:
             # What threads do cannot be cut short; the reactor goes on meanwhile.
-            await when_ended(
-                self._reactor, [*self._pools.retire(), *self._reader.retire(), *self._compressing.retire()]
-            )
+            await when_ended(self._reactor, [*self._reader.retire(), *self._compressing.retire()])
+            await self._pools.ended()
             self._exclusive.keep(())
         # Last, so that draining can be observed.
         await self._control.close()
