@@ -3,7 +3,6 @@
 Both run over transports in memory; what a scenario makes of the two must be equal.
 """
 
-import ctypes
 import random
 import socket
 from collections import deque
@@ -33,7 +32,6 @@ from realize.wire.tls_bulk import (
     BulkTLSTransport,
     GatheredWrites,
     TurnEnd,
-    release_buffers,
     send_at_once,
     unacknowledged,
 )
@@ -717,39 +715,3 @@ def test_of_a_transport_that_is_no_socket_nothing_is_known():
 
     assert 0 == unacknowledged(transport)
     assert 0 == unacknowledged(Pipe())
-
-
-class Allocated(ctypes.Structure):
-    """What mallinfo2(3) returns: ten sizes."""
-
-    _fields_ = [(f"number{index}", ctypes.c_size_t) for index in range(10)]
-
-
-def allocated():
-    """Bytes that the C library has given out."""
-    library = ctypes.CDLL(None)
-    library.mallinfo2.restype = Allocated
-    found = library.mallinfo2()
-    return found.number7 + found.number4  # uordblks and hblkhd
-
-
-def test_what_content_took_between_openssl_and_us_can_be_given_back():
-    """A BIO keeps as much memory as it has ever needed; not while something is in it; and then all goes on."""
-    link = Link(BulkTLSFactory).settle()
-    link.client.transport.write(content(MIB))
-    link.settle()
-    before = allocated()
-    release_buffers(link.tls._tlsConnection)
-    given_back = before - allocated()
-    link.tls._tlsConnection.send(b"on its way")
-    waiting = link.tls._tlsConnection._from_ssl
-    release_buffers(link.tls._tlsConnection)
-    kept = link.tls._tlsConnection._from_ssl == waiting
-    link.client.transport.write(b"the next")
-    link.server.transport.write(b"the answer")
-    link.settle()
-
-    assert given_back > ENCRYPT_BYTES // 2
-    assert kept
-    assert content(MIB) + b"on its way" + b"the next" == bytes(link.server.received)
-    assert b"the answer" == bytes(link.client.received)

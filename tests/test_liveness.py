@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from realize.wire.keepalive import IDLE_TIMEOUT_S, Keepalive
+from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S, Keepalive
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, ReplyTimeouts
 
 
@@ -120,3 +120,11 @@ def test_a_ping_is_answered_by_one_that_would_soon_be_due(watched):
         sent.append(watched.pings)
 
     assert [0, 1, 1, 2, 2] == sent
+
+
+def test_a_connection_that_ends_with_a_ping_is_watched_no_more(watched):
+    """To send it may find that the other end has gone, or that there is no memory."""
+    watched.liveness._ping = watched.liveness.stop
+    watched.clock.advance(PING_AFTER_S)
+
+    assert [] == watched.clock.getDelayedCalls()

@@ -115,10 +115,6 @@ def encode(box: Mapping[bytes, bytes]) -> bytes:
     return b"".join(parts)
 
 
-PING: Final = encode({COMMAND: b"Ping"})
-"""A complete ``Ping`` box, the shortest of all commands."""
-
-
 def credit(stream: int, amount: int) -> bytes:
     """Return a complete ``Credit`` box."""
     return _CREDIT_HEAD + _string(b"%d" % amount) + data_tail(stream)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -51,9 +51,6 @@ from realize.wire.tls_bulk import unacknowledged
 from realize.wire.traffic import Traffic
 from realize.wire.windows import RoundTrip
 
-if TYPE_CHECKING:
-    from realize.wire.dozing import Doze
-
 __all__ = ["Greeting", "PeerProtocol", "Role", "Welcome"]
 
 _log = TwistedLogger()
@@ -84,8 +81,10 @@ _QUESTIONS: Final = commands.names(
 )
 """Commands that are not worth doing when nobody waits for the answer."""
 
-_BARE_PING: Final = {amp.COMMAND: commands.Ping.commandName}
+_PING: Final = {amp.COMMAND: commands.Ping.commandName}
 """The only box that idle connections exchange; AMP takes several times as long for it as we do."""
+
+_PING_DATA: Final = boxes.encode(_PING)
 
 Welcome = Callable[["PeerProtocol", Greeting], str]
 """Called on the accepting side when Hello arrives, to call `PeerProtocol.serve` and return the name of the peer.
@@ -140,8 +139,6 @@ class PeerProtocol(AnsweringProtocol):
         """What the peer may make us hold."""
         self._replies = ReplyTimeouts(clock)
         self._keepalive = Keepalive(clock, self._replies, ping=self._ping, silent=self._silent, timers=timers)
-        self.doze: Doze | None = None
-        """Lets pings wait in the kernel while nothing else comes or goes, if who owns the connection lets it doze."""
         self.reading = BoxReader(clock, self, self._keepalive)
         """Reads what comes, in turns with other connections, and not ahead of memory."""
         self._claim = self.reading.admission.claim
@@ -182,10 +179,6 @@ class PeerProtocol(AnsweringProtocol):
         """
         self.memory = self.sending.share = share
         self._claim = self.sending.claim = self.reading.admission.use(share)
-
-    def use_doze(self, doze: Doze | None) -> None:
-        """Let pings wait in the kernel while nothing else comes or goes: for who has very many connections."""
-        self.doze = self._keepalive.doze = doze
 
     def traffic(self) -> Traffic:
         """How many bytes this connection has carried so far."""
@@ -329,8 +322,6 @@ class PeerProtocol(AnsweringProtocol):
         if not self._active:
             return
         self._keepalive.sent()
-        if self.doze is not None and self.doze.on and data is not boxes.PING:
-            self.doze.end()
         size = len(data)
         self.bytes_sent += size
         sending = self.sending
@@ -432,14 +423,10 @@ class PeerProtocol(AnsweringProtocol):
         self._keepalive.heard()
         self.bytes_received += len(data)
         self.sending.left = SEND_TURN_BYTES
-        if data == boxes.PING and self.reading.is_at_rest and self._is_open_to_pings:
+        if data == _PING_DATA and self.reading.is_at_rest and self._is_open_to_pings:
             # Nothing but this comes on an idle connection, and to read it as any box takes four times as long.
             self._got_ping()
-            if self.doze is not None and self._keepalive.is_idle and not self._outstandingRequests:
-                self.doze.begin()
         else:
-            if self.doze is not None and self.doze.on:
-                self.doze.end()
             self.reading.feed(data)
 
     # What reading uses: `realize.wire.reading.Receiver`.
@@ -493,7 +480,7 @@ class PeerProtocol(AnsweringProtocol):
             # It was sent ahead, behind Hello.
             return
         if isinstance(box, dict):
-            if box == _BARE_PING and self._is_open_to_pings:
+            if box == _PING and self._is_open_to_pings:
                 self._got_ping()
             else:
                 self.ampBoxReceived(box)
@@ -631,7 +618,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def _ping(self) -> None:
         if self._error is None:
-            self.write(boxes.PING)
+            self.write(_PING_DATA)
 
     def _echo(self) -> Deferred[object]:
         """Ask for an answer that takes the peer nothing; one that does not answer such questions is never asked."""

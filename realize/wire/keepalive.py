@@ -1,7 +1,6 @@
 """When to send a ping, and when to conclude that the peer is gone.
 
-Owns one timer of a connection and no bytes; whoever has many connections gives them timers that are served together,
-and lets them doze, so that pings which have come are read when ours are due.
+Owns one timer of a connection and no bytes; whoever has many connections gives them timers that are served together.
 The peer is gone if nothing at all is received for `IDLE_TIMEOUT_S`, or if a reply is overdue; how long replies may
 take is in `realize.wire.reply_timeouts`.
 """
@@ -9,15 +8,12 @@ take is in `realize.wire.reply_timeouts`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
 from realize.wire.coarse_timers import Cancellable, Timers
 from realize.wire.reply_timeouts import ReplyTimeouts
-
-if TYPE_CHECKING:
-    from realize.wire.dozing import Doze
 
 PING_AFTER_S: Final = 15.0
 """A ``Ping`` is sent after this long without sending anything."""
@@ -51,13 +47,6 @@ class Keepalive:
         self._heard = self._sent = 0.0
         self._deaf = False
         self._watching = False
-        self.doze: Doze | None = None
-        """Lets pings wait until we look for them; see `realize.wire.dozing`."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing but pings has come for a while."""
-        return self._heard - self._replies.last_work >= ANSWER_AFTER_S
 
     def start(self) -> None:
         """Begin to watch, when the connection is made."""
@@ -103,10 +92,6 @@ class Keepalive:
 
     def _check(self) -> None:
         self._call = None
-        if self.doze is not None:
-            self._look(self.doze)
-            if not self._watching:
-                return
         now = self._clock.seconds()
         if self._deaf:
             self._heard = now
@@ -122,12 +107,6 @@ class Keepalive:
                 self._ping()
                 self._sent = now
         finally:
+            # To send it may have ended the connection.
             if self._watching:
                 self._schedule(now)
-
-    def _look(self, doze: Doze) -> None:
-        """Read what has waited in the kernel; it was heard when it came there."""
-        heard = self._heard
-        waited = doze.look()
-        if waited is not None:
-            self._heard = max(heard, self._clock.seconds() - waited)

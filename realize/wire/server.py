@@ -31,7 +31,6 @@ from realize.wire.client import Wrap
 from realize.wire.coarse_timers import CoarseTimers
 from realize.wire.commands import Goodbye, Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.dozing import doze_of
 from realize.wire.every_address import without_mapping
 from realize.wire.responding import Watch
 from realize.wire.tls import (
@@ -94,8 +93,6 @@ class AcceptedProtocol(PeerProtocol):
         """Start the handshake timeout."""
         tune(self.transport)
         super().connectionMade()
-        if hasattr(self.transport, "let_doze"):
-            self.use_doze(self.transport.let_doze(doze_of))
         self._timeout = self.clock.callLater(HANDSHAKE_TIMEOUT_S, self._timed_out)
         self.factory.arrived(self)
 
@@ -329,9 +326,6 @@ class PeerServerFactory(Factory):
         protocol.admitted()
         protocol.log = protocol.log.bind(peer=name, run=run_of(greeting.run))
         self.joined(protocol, name)
-        if hasattr(protocol.transport, "release_buffers"):
-            # At once, so that the next connection has its handshake in the same memory.
-            protocol.transport.release_buffers()
         # `left` looks the connection up by this name, even if it ends before Hello is answered.
         protocol.name = name
         protocol.log.info(

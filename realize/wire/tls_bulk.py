@@ -6,7 +6,7 @@ Here a write is encrypted in large pieces, during which other threads can run, a
 which stays in the processor's cache; all records that have arrived are decrypted into that buffer and delivered
 `MAX_DELIVERY_BYTES` bytes at a time.
 What OpenSSL is given at once stays small all the same: the memory that a connection's BIO has once had for it is given
-back only when the connection dozes, or ends.
+back only with the connection.
 That takes the sender's CPU time from 7.3 to 2.4 s for 2 GiB, and the receiver's from 3.5 to 2.5 s
 (``python -m benchmarks.wire_throughput``, 2 cores); sending at once is a quarter of the time on the wire.
 
@@ -23,7 +23,7 @@ import struct
 import termios
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
@@ -36,9 +36,6 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TL
 from twisted.python.failure import Failure
 
 from realize.wire.tls import lowest
-
-if TYPE_CHECKING:
-    from realize.wire.dozing import Doze, Dozer
 
 _int: Final = struct.Struct("i")
 _start: Final = Binding.ffi.new("char **")
@@ -147,7 +144,6 @@ class BulkTLSTransport(BufferingTLSTransport):
     """Encrypts and fetches whole writes, and decrypts all that has arrived before it delivers that."""
 
     factory: BulkTLSFactory
-    _doze: Doze | None = None
 
     def __init__(self, factory: BulkTLSFactory, wrapped: IProtocol, _connectWrapped: bool = True) -> None:  # noqa: FBT001, FBT002
         super().__init__(factory, wrapped, _connectWrapped)
@@ -168,8 +164,6 @@ class BulkTLSTransport(BufferingTLSTransport):
     def dataReceived(self, bytes: bytes) -> None:  # noqa: A002 -- Twisted's name
         """Decrypt what has arrived, and deliver it; the handshake is left to Twisted."""
         fed, size = 0, len(bytes)
-        if self._doze is not None:
-            self._doze.arrived(size)
         while fed < size and (self._appSendBuffer or not self._handshakeDone) and not self._lostTLSConnection:
             super().dataReceived(bytes[fed : fed + FEED_BYTES])
             fed += FEED_BYTES
@@ -190,23 +184,6 @@ class BulkTLSTransport(BufferingTLSTransport):
                 decrypted = 0
         if not self._lostTLSConnection:
             self._fetch()
-
-    def let_doze(self, doze_of: Callable[[object, Dozer], Doze | None]) -> Doze | None:
-        """Let pings wait in the kernel, if the transport can; see `realize.wire.dozing`."""
-        self._doze = doze_of(self.transport, self)
-        return self._doze
-
-    def looked(self) -> None:
-        """See `realize.wire.dozing.Dozer`."""
-        self._aggregator.flush()
-
-    def dozes(self) -> None:
-        """See `realize.wire.dozing.Dozer`."""
-        self.release_buffers()
-
-    def release_buffers(self) -> None:
-        """Give back what the handshake, or content, has taken between OpenSSL and us."""
-        release_buffers(self._tlsConnection)
 
     def _flushReceiveBIO(self) -> None:
         """Deliver what can be decrypted; what stops that, such as the end of TLS, is left to Twisted."""
@@ -323,22 +300,6 @@ def decrypt(connection: SSL.Connection, size: int = 0) -> tuple[int, bool]:
 def _is_empty(connection: SSL.Connection) -> bool:
     """Return whether OpenSSL has read all that it was given."""
     return not _openssl.BIO_get_mem_data(connection._into_ssl, _start)  # noqa: SLF001
-
-
-def release_buffers(connection: SSL.Connection) -> None:
-    """Give back the memory that the buffers between OpenSSL and us have grown to, unless there is something in them.
-
-    They keep as much as they have once held: some 2 KiB each for the handshake, for content up to 256 KiB.
-    """
-    if not _is_empty(connection) or _openssl.BIO_get_mem_data(connection._from_ssl, _start):  # noqa: SLF001
-        return
-    into, out = (_openssl.BIO_new(_openssl.BIO_s_mem()) for _ in range(2))
-    if Binding.ffi.NULL in (into, out):
-        _openssl.BIO_free(into)
-        _openssl.BIO_free(out)
-        return
-    connection._into_ssl, connection._from_ssl = into, out  # noqa: SLF001
-    _openssl.SSL_set_bio(connection._ssl, into, out)  # noqa: SLF001 -- takes both, and frees those before
 
 
 class BulkTLSFactory(TLSMemoryBIOFactory):
