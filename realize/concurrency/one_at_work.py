@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from realize.concurrency.shielded import RunInThread
 
-LOOK_S: Final = 0.003
+LOOK_S: Final = 0.001
 """How often it is looked what the running jobs do, while others wait."""
 
 BUSY_FRACTION: Final = 0.8
