@@ -307,8 +307,9 @@ async def test_nobody_gets_such_a_name(root):
 
 async def test_a_peer_that_may_not_read_cannot_try_targets(root, behind):
     """It is told that a symlink is there already only if it knows the time as well, to the nanosecond."""
-    behind.plant_link(b"theirs", b"secret")
     store = await opened(root, origin=ORIGIN)
+    # An older one would be replaced.
+    behind.plant_link(b"theirs", b"secret")
     mine = link("mine", "x", 1_234_567_890_123_456_789)
 
     assert [Linked.CREATED, Conflict] == await put(store, mine, link("theirs", "secret"))

@@ -237,7 +237,7 @@ class Greedy(Evil):
         self.opened()
         self.server.use_memory(self.budget.of("evil"))
 
-    def write(self, _files, _policy):
+    def write(self, *_):
         """A disk that takes its time."""
         self.writing.append(Deferred())
         return self.writing[-1]
