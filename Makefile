@@ -57,7 +57,7 @@ demo: $(INSTALLED)  ## see the main job work, for real, on this machine
 test: lint typecheck suite  ## linters, type checks and the whole test suite
 
 suite: $(STAMP)  ## the test suite alone; ARGS are options of pytest, or files
-	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-all:  ## the test suite on each Python that is here, in an environment of its own
 	@failed=; for version in $(PYTHONS); do \
