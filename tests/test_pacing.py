@@ -564,7 +564,7 @@ class TestProducers:
 
     @pytest.mark.parametrize("held_by", ["limit", "transport"])
     def test_a_producer_that_others_have_resumed_is_paused_again(self, held_by):
-        """TLS above the layer resumes it without asking; no more than 256 KiB and a write come of each time."""
+        """TLS above the layer resumes it without asking; no more than 1 MiB and a write come of each time."""
         setting = Setting(KIB)
         producer = Pushing(setting.paced, pieces=100_000)
         setting.paced.registerProducer(producer, streaming=True)
@@ -584,11 +584,21 @@ class TestProducers:
         producer = Pushing(setting.paced, pieces=0)
         setting.paced.registerProducer(producer, streaming=True)
         for _ in range(100):
-            setting.paced.write(b"x" * 16_384)
+            setting.paced.write(b"x" * 65_536)
             if rate is None:
                 setting.link.producer.pauseProducing()
 
         assert producer.paused in {6, 7}
+
+    def test_what_is_written_in_one_go_is_paused_once(self):
+        """A page of twisted.web that wrote 420 KB at a time and was paused by the first piece stood still for good."""
+        setting = Setting(KIB)
+        producer = Pushing(setting.paced, pieces=0)
+        setting.paced.registerProducer(producer, streaming=True)
+        for _ in range(5):
+            setting.paced.write(b"x" * 83_880)
+
+        assert 1 == producer.paused
 
     def test_what_is_written_in_spite_of_a_pause_is_no_reason_for_another_one(self):
         """twisted.web counts pauses, and is resumed once; its HTTP/2 answers pings while it is paused."""

@@ -104,6 +104,6 @@ def test_numbers(text, right):
 
 def test_numbers_of_the_layer():
     """What an application sees of it."""
-    assert (0.05, 512, 256 << 10) == (QUEUE_S, MIN_QUEUE_BYTES, MAX_PAUSED_BYTES)
+    assert (0.05, 512, 1 << 20) == (QUEUE_S, MIN_QUEUE_BYTES, MAX_PAUSED_BYTES)
     assert "when 50 ms of bytes wait (at least 512 bytes, at most 1 MiB)" in ENDPOINTS
-    assert "may write 256 KiB, then is paused again" in ENDPOINTS
+    assert "may write 1 MiB, then is paused again" in ENDPOINTS

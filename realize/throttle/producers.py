@@ -9,10 +9,10 @@ from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProduc
 from twisted.logger import Logger
 from zope.interface import implementer
 
-MAX_PAUSED_BYTES: Final = 1 << 18
-"""How much a producer that is paused may write before it is told again to pause."""
+MAX_PAUSED_BYTES: Final = 1 << 20
+"""How much a producer that is paused may write before it is told again to pause: more than one writes in one go."""
 
-_UNKNOWN_WRITE_BYTES: Final = 1 << 14
+_UNKNOWN_WRITE_BYTES: Final = 1 << 16
 """What a write counts of which a transport tells no more than that it was too much."""
 
 _log = Logger()
