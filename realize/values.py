@@ -79,6 +79,9 @@ MIN_HOLE_BYTES: Final = 64 << 10
 MAX_HOLE_BYTES: Final = 16 << 20
 """Length of a hole that is told at once at most: others have their turn after each, which takes some 3 ms to hash."""
 
+OWNERS: Final = 0o700
+"""The permissions of the owner: a directory without one of them may keep its owner from what is in it."""
+
 ZERO_BLOCK: Final = bytes(BLOCK_BYTES)
 """The content of a block that is a hole; whoever has this very object need not read it, and knows its digest."""
 

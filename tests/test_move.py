@@ -1947,7 +1947,7 @@ def test_what_has_changed_since_a_feed_gave_it_is_not_sent(content, there):
 def test_what_a_feed_brings_fails_at_once():
     """A file that cannot be moved now is not tried again by the run: the feed brings it when it likes."""
     source, destination = MemoryStore({b"a": b"1"}), MemoryStore()
-    source.read_small = lambda paths, removing: succeed([SourceChanged("a: changed") for _ in paths])
+    source.read_small = lambda paths, **_: succeed([SourceChanged("a: changed") for _ in paths])
     trial, feed = fed(source, destination)
     feed.give(file_entry(source, b"a"))
     trial.clock.pump([0.05] * 5)

@@ -271,7 +271,7 @@ def test_a_symlink_that_somebody_else_took_is_gone():
     """Between the listing and its turn."""
     source, destination = with_links(l="f"), MemoryStore()
     read = source.read_links
-    source.read_links = lambda paths: source.symlinks.clear() or read(paths)
+    source.read_links = lambda paths, **_: source.symlinks.clear() or read(paths)
     trial = Trial(source, destination)
 
     assert {"l": (GONE, False)} == trial.how()

@@ -18,7 +18,6 @@ CLASS = re.compile(r"_*[A-Z]\w*[a-z]\w*")
 ONE_MEANING = {
     "LOADED_AHEAD": "modules that are loaded ten seconds after the start",
     "FLAGS": "flags of open(2), for what the module opens",
-    "OWNERS": "the bits of a mode that are the owner's",
 }
 """Names that two modules have for the same thing."""
 

@@ -12,12 +12,10 @@ from typing import Final
 
 from attrs import define, field
 
-from realize.values import Attributes, Directory, Entry, Kind
+from realize.values import OWNERS, Attributes, Directory, Entry, Kind
 
 MAX_REMEMBERED_DIRECTORIES: Final = 10_000
 """Once this many are remembered, those that are done get their permissions and times and are forgotten."""
-
-_OWNERS: Final = 0o700
 
 
 @define(eq=False, repr=False)
@@ -50,7 +48,7 @@ class Directories:
                     self._above.pop()
                 attributes = here[entry.path] = Attributes(entry.mtime_ns, entry.mode)
                 self._above.append((entry.path, attributes))
-                if entry.mode & _OWNERS != _OWNERS:
+                if entry.mode & OWNERS != OWNERS:
                     self._narrow[entry.path] = attributes
         return here
 

@@ -117,10 +117,7 @@ class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
         keeping, paths = self.work.keeping, list(self.entries)
         wanted = None if keeping is None else keeping.asks_of_links()
         with whole(End.SOURCE):
-            if wanted is None:
-                answers = await self.work.source.read_links(paths)
-            else:
-                answers = await self.work.source.read_links(paths, wanted=wanted)
+            answers = await self.work.source.read_links(paths, wanted=wanted)
         found: list[FoundSymlink] = []
         for (path, entry), answer in zip(self.entries.items(), answers, strict=True):
             if isinstance(answer, RealizeError):

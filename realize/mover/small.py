@@ -164,11 +164,9 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
         """Read all files; returns those whose name is free at the destination, and those whose name is taken."""
         with whole(End.SOURCE):
             keeping, paths, removing = self.work.keeping, list(self.candidates), self.work.options.remove
+            wanted = None if keeping is None else keeping.asks()
             answers: Sequence[Fetched | RealizeError]
-            if keeping is None:
-                answers = await self.work.source.read_small(paths, removing=removing)
-            else:
-                answers = await self.work.source.read_small(paths, removing=removing, wanted=keeping.asks())
+            answers = await self.work.source.read_small(paths, removing=removing, wanted=wanted)
         if keeping is not None:
             answers = await keeping.complete(self.work.source, answers)
         absent: list[Fetched] = []

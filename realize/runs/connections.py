@@ -79,7 +79,7 @@ class Connections:
         self.attempt: ConnectingProtocol | None = None
         """The most recent attempt to connect; how far it got shows why it failed."""
 
-    async def to(self, peer: Peer, identities: Sequence[Identity], ahead: Ahead = lambda _: None) -> ConnectingProtocol:
+    async def to(self, peer: Peer, identities: Sequence[Identity], ahead: Ahead | None = None) -> ConnectingProtocol:
         """The connection to a peer, with its limits in force; ``ahead`` is called if it is made for this."""
         made = self._made.get(peer)
         if made is None:
@@ -139,7 +139,7 @@ class Connections:
                 raise ConnectionFailed(here.nobody)
         return self._here[here]
 
-    async def _connect(self, peer: Peer, identities: Sequence[Identity], ahead: Ahead) -> ConnectingProtocol:
+    async def _connect(self, peer: Peer, identities: Sequence[Identity], ahead: Ahead | None) -> ConnectingProtocol:
         # A daemon that is reached in two ways must not take one connection for the other come back.
         run = f"{self._run}-{zlib.crc32(peer.address.encode()):08x}"
         greeting = Greeting(f"realize {__version__}", capabilities(self._compress), run)

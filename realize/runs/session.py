@@ -63,10 +63,6 @@ def _not_closed(failure: Failure) -> bool:
     return failure.check(DeferredTimeout, CancelledError) is not None
 
 
-def _nothing(_: object) -> None:
-    pass
-
-
 async def _any_true(answers: Sequence[Deferred[bool]]) -> bool:
     """Wait for all, and return whether any of them is true."""
     return any([await each for each in answers])
@@ -252,7 +248,7 @@ class Session:
             )
         return self._locals[path]
 
-    async def connected(self, peer: Peer, ahead: Ahead = _nothing) -> ConnectingProtocol:
+    async def connected(self, peer: Peer, ahead: Ahead | None = None) -> ConnectingProtocol:
         """The connection to a peer; ``ahead`` is called as for `realize.wire.client.connect`, if it is new."""
         connection = await self._all_connections().to(peer, self.credentials.identities(), ahead)
         if connection.their_key is not None:

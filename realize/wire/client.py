@@ -28,10 +28,6 @@ Ahead = Callable[["ConnectingProtocol"], object]
 """Called once Hello is sent, to send behind it what may be asked before it is answered: a round trip less."""
 
 
-def _nothing(_: ConnectingProtocol) -> None:
-    pass
-
-
 @implementer(IHandshakeListener)
 class ConnectingProtocol(PeerProtocol):
     """The connecting side of a connection."""
@@ -101,7 +97,7 @@ def connect(
     make_protocol: Callable[[], ConnectingProtocol],
     timeout: float = CONNECT_TIMEOUT_S,
     wrap: Wrap | None = None,
-    ahead: Ahead = _nothing,
+    ahead: Ahead | None = None,
 ) -> Deferred[ConnectingProtocol]:
     """Connect to the holder of one of ``pins``; the Deferred fires when the peer has answered our Hello.
 
@@ -150,7 +146,7 @@ async def _connect(
     make_protocol: Callable[[], ConnectingProtocol],
     timeout: float,
     wrap: Wrap | None,
-    ahead: Ahead,
+    ahead: Ahead | None,
 ) -> ConnectingProtocol:
     protocol = make_protocol()
     protocol.label = label
@@ -163,7 +159,8 @@ async def _connect(
     try:
         await connect_tcp(reactor, host, port, secured, timeout)
         greeted = protocol.hello()
-        ahead(protocol)
+        if ahead is not None:
+            ahead(protocol)
         await greeted
     except RealizeError as error:
         protocol.abort(error)

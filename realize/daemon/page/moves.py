@@ -25,8 +25,6 @@ from realize.daemon.page.wording import (
 from realize.moves.status import MoveStatus, Phase
 
 _SHOWN_SOURCES: Final = 3
-_LINE_END: Final = "\n"
-"""Behind the first line of an error are lines to paste."""
 
 
 def moves_section(contents: Contents) -> Tag:
@@ -75,7 +73,9 @@ def _errors(contents: Contents, move: MoveStatus) -> Iterator[str]:
     """What is wrong, in sentences."""
     if move.phase is Phase.FAILING:
         since = "" if move.failing_since is None else f", for {coarse(contents.now - move.failing_since)}"
-        yield f"{_sentence(shown(move.error.partition(_LINE_END)[0])) or 'Its last run failed'}{since}"
+        # Behind the first line are lines to paste.
+        error = shown(move.error.partition("\n")[0])
+        yield f"{_sentence(error) or 'Its last run failed'}{since}"
     if move.stuck_files:
         why = f": {shown(move.file_error)}" if move.file_error else ""
         yield f"{counted(move.stuck_files, 'file')} cannot be moved{why}"

@@ -26,6 +26,7 @@ from realize.store.interfaces import Examined, IListing, IReader, IStore, IWrite
 from realize.values import (
     BLOCK_BYTES,
     MAX_SMALL_BYTES,
+    OWNERS,
     USUALLY_PRESERVED,
     Attributes,
     Directory,
@@ -64,8 +65,6 @@ R = TypeVar("R")
 
 MAX_PACKS_IN_FLIGHT: Final = 32
 """Packs of one store that are in flight at once; others wait for their turn."""
-
-_OWNERS: Final = 0o700
 
 _UNASKED_IDENTITIES: Final = "the peer tells identities of files that it was not asked for"
 
@@ -456,7 +455,7 @@ class RemoteStore:
         def in_order(some: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
             return self._in_order(some, packing.measure_directory, _directories_of, commands.SetDirectories, "done")
 
-        are_open = [each.extras is None and each.mode & _OWNERS == _OWNERS for each in directories]
+        are_open = [each.extras is None and each.mode & OWNERS == OWNERS for each in directories]
         open_ones = list(compress(directories, are_open))
         if not open_ones:
             return await in_order(directories)

@@ -26,6 +26,7 @@ from realize.fs.tree import Tree
 from realize.store.local.footprint import Footprint, Trace, trace_of
 from realize.store.local.location import RootedLocation
 from realize.values import (
+    OWNERS,
     Directory,
     Preserve,
 )
@@ -33,7 +34,6 @@ from realize.values import (
 if TYPE_CHECKING:
     from realize.extras import Extras
 
-_OWNERS: Final = 0o700
 _OWNERS_LOOK: Final = 0o500
 _LOOK_ANYWHERE: Final = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 _PERMISSIONS: Final = 0o777
@@ -118,7 +118,7 @@ def _make(tree: Tree, components: tuple[bytes, ...], directory: Directory, adapt
         return None  # the root, which exists
     parent_fd = tree.directory(components[:-1], create=True)
     try:
-        os.mkdir(components[-1], _OWNERS, dir_fd=parent_fd)
+        os.mkdir(components[-1], OWNERS, dir_fd=parent_fd)
     except FileExistsError:
         if directory.path and (adapts is None or adapts.may_change(_trace(tree, components))):
             most = _PERMISSIONS
@@ -131,7 +131,7 @@ def _make(tree: Tree, components: tuple[bytes, ...], directory: Directory, adapt
     most = _PERMISSIONS
     if directory.extras is not None:
         most = _try_to_give(fd, directory, directory.extras)
-    _set_mode(fd, os.fstat(fd), _mode_of(directory) & most | _OWNERS)
+    _set_mode(fd, os.fstat(fd), _mode_of(directory) & most | OWNERS)
     return _trace(tree, components)
 
 
@@ -149,9 +149,9 @@ def _adapt(parent_fd: int, name: bytes, mode: int) -> None:
         status = os.fstat(fd)
         permissions = status.st_mode & _PERMISSIONS
         ours = status.st_uid == os.geteuid() and permissions in (mode, _lasting(mode))
-        if permissions != mode | _OWNERS and (ours or permissions & _OWNERS == _OWNERS):
+        if permissions != mode | OWNERS and (ours or permissions & OWNERS == OWNERS):
             # Through /proc: a directory that we may not read can only be opened with O_PATH, which fchmod(2) refuses.
-            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode | _OWNERS)
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(status.st_mode) & ~_PERMISSIONS | mode | OWNERS)
     except PermissionError:
         pass  # not ours
     finally:
