@@ -982,6 +982,19 @@ async def test_a_partial_does_not_pass_on_what_a_killed_run_gave_it(place):
     assert (4, []) == (have, names_of(place / "f"))
 
 
+async def test_a_file_gets_its_group_again_from_the_run_after_one_that_was_killed(place):
+    """The partial has that group already, and loses it before anything is written to it: see the test above."""
+    group = 1 if ROOT else os.getegid()
+    path = leave_given(place, os.geteuid())
+    os.chown(path, -1, group)
+
+    stored = await put(await opened(place), with_extras(owner=Owner(os.geteuid(), group), numeric=True))
+
+    assert isinstance(stored, Stored)
+    status = os.stat(place / "f")
+    assert (os.geteuid(), group) == (status.st_uid, status.st_gid)
+
+
 async def test_the_note_goes_with_the_commit(place, monkeypatch):
     """It is there when the file gets its name, and not any more when that is told."""
     store = await opened(place)

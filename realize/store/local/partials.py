@@ -193,8 +193,10 @@ def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tupl
             if candidate.has(status):
                 if not found:
                     learn(status)
-                if _is_fit(status, found=found) and not (found and _is_still_given(fd, status)):
-                    return fd, _set_mode(fd, status, RECEIVING) if found else status
+                if _is_fit(status, found=found):
+                    fit = _as_new(fd, status) if found else status
+                    if fit is not None:
+                        return fd, fit
                 os.unlink(candidate.partial, dir_fd=candidate.directory_fd)
         except BaseException:
             release(fd)
@@ -228,15 +230,22 @@ def _is_fit(status: os.stat_result, *, found: bool) -> bool:
     return status.st_nlink == 1 and not (found and is_marked(status) and status.st_mode & 0o077)
 
 
-def _is_still_given(fd: int, status: os.stat_result) -> bool:
-    """Return whether a partial has what an interrupted commit gave it; one that is still ours loses that."""
-    if not is_given(fd):
-        return False
-    if status.st_uid == os.geteuid():
-        from realize.store.local.extras import take_back
+def _as_new(fd: int, status: os.stat_result) -> os.stat_result | None:
+    """Undo what an interrupted commit did to a partial; return its status then, None if it keeps what it was given.
 
-        take_back(fd)
-    return is_given(fd)
+    That is so if it belongs to somebody else.
+    """
+    given = is_given(fd)
+    if given:
+        if status.st_uid == os.geteuid():
+            from realize.store.local.extras import take_back
+
+            take_back(fd)
+        if is_given(fd):
+            return None
+    received = _set_mode(fd, status, RECEIVING)
+    # What it has lost is given to it again only if that shows.
+    return os.fstat(fd) if given else received
 
 
 def _set_mode(fd: int, status: os.stat_result, mode: int) -> os.stat_result:
