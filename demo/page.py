@@ -63,7 +63,7 @@ def moves() -> list[MoveStatus]:
         sources=("/store/microscope",),
         destination="archive::raw",
         when="settled",
-        phase=Phase.IDLE,
+        phase=Phase.STUCK,
         backlog=KnownBacklog(files=2, size=18 * MIB, oldest=NOW - 1.5 * HOUR),
         last_run=RunResult(
             run="r", began=NOW - 800, ended=NOW - 790, moved_files=41, moved_bytes=612 * MIB, failed_files=2

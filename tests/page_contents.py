@@ -50,7 +50,7 @@ def moves_of(names) -> list[MoveStatus]:
             failing_since=NOW - 9000 if phase is Phase.FAILING else None,
             error=name if phase is Phase.FAILING else "",
             error_code=name,
-            failed_files=3 if number % 2 else 0,
+            failed_files=3 if number % 2 or phase is Phase.STUCK else 0,
             file_error=name,
             file_error_code=name,
         )

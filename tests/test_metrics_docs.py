@@ -17,7 +17,6 @@ from realize.daemon.metrics.counters import FAILURES, REFUSALS
 from realize.daemon.served import THREADS
 from realize.keys import generate_identity
 from realize.moves.after_program import AfterOutcome
-from realize.moves.status import Phase
 from realize.runs.metrics import PUSH_INTERVAL_S, REPORT_TIMEOUT_S
 from realize.store.hooks import Saved
 from realize.telemetry.metrics.exposition import CACHE_S, MAX_SCRAPES, REQUEST_TIMEOUT_S, new_registry
@@ -176,10 +175,9 @@ def test_numbers(text, right):
 
 
 def test_words_of_standing_moves():
-    """States, ways to watch and outcomes are those of the code."""
+    """Ways to watch and outcomes are those of the code; `tests/test_phases.py` is about the states."""
     meanings = {quoted(row[0])[0]: quoted(row[3]) for row in rows(DAEMON) if len(row) == 4}
 
-    assert [each.value for each in Phase] == meanings["realize_move_state"]
     assert {each.value for each in WatchMode} == set(meanings["realize_move_sources"])
     assert [each.value for each in AfterOutcome] == meanings["realize_move_after_total"]
 
