@@ -12,7 +12,7 @@ from realize.cli.display.wording import Wording, plan_line
 from realize.errors import Conflict, ConnectionFailed, ProtocolError, UsageError
 from realize.fs import syscalls
 from realize.mover.events import Failed, Finished, How, OlderDestination, Planned, Postponed
-from realize.mover.other_names import OtherNames
+from realize.mover.history import RunHistory
 from realize.mover.plan import Action, decide, resolve
 from realize.mover.run import Run, Side, TransferOptions
 from realize.store.local import siblings as siblings_module
@@ -315,20 +315,15 @@ def test_a_destination_that_cannot_keep_both_makes_the_default_give_way(dry_run)
 
 def test_only_the_run_itself_replaces_what_it_has_stored():
     """Whatever somebody else has done with that file since, it is kept."""
-    stored = Stored(Committed.CREATED, b"place", 5)
-    others = OtherNames()
-    existing = Existing(final_size=7, ctime_ns=5, identity=b"place")
+    before, after = RunHistory(0), RunHistory(0, Stored(Committed.CREATED, b"place", 5))
+    existing, obstacle = Existing(final_size=7, ctime_ns=5, identity=b"place"), Existing(obstacle="symlink")
 
-    assert Action.RENAME is resolve(b"x", existing, RENAME, run_started_ns=0, sent=None, others=others)
-    assert Action.REPLACE is resolve(b"x", existing, RENAME, run_started_ns=0, sent=stored, others=others)
-    assert Action.RENAME is resolve(
-        b"x", evolve(existing, ctime_ns=6), RENAME, run_started_ns=0, sent=stored, others=others
-    )
-    assert Action.RENAME is decide(
-        b"x", 7, Existing(obstacle="symlink"), RENAME, run_started_ns=0, sent=None, others=others
-    )
+    assert Action.RENAME is resolve(b"x", existing, RENAME, before)
+    assert Action.REPLACE is resolve(b"x", existing, RENAME, after)
+    assert Action.RENAME is resolve(b"x", evolve(existing, ctime_ns=6), RENAME, after)
+    assert Action.RENAME is decide(b"x", 7, obstacle, RENAME, before)
     with pytest.raises(Conflict):
-        decide(b"x", 7, Existing(obstacle="symlink"), OnConflict.SKIP, run_started_ns=0, sent=None, others=others)
+        decide(b"x", 7, obstacle, OnConflict.SKIP, before)
 
 
 @pytest.mark.parametrize("way", ["push", "pull", "through", "local"])

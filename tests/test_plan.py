@@ -3,18 +3,17 @@
 import pytest
 
 from realize.errors import Conflict
-from realize.mover import other_names
-from realize.mover.other_names import OtherNames
+from realize.mover import history
+from realize.mover.history import OtherNames, RunHistory
 from realize.mover.plan import Action, decide, overlap
 from realize.values import Committed, Existing, OnConflict, Stored, Where, WhereKind
 
 RUN_START = 10_000_000_003
 
 
-def action(size, existing, policy=OnConflict.REPLACE, run_started_ns=RUN_START, sent=None, others=None):
+def action(size, existing, policy=OnConflict.REPLACE, *, started_ns=RUN_START, **history):
     """Decide about a file called x."""
-    others = others or OtherNames()
-    return decide(b"x", size, existing, policy, run_started_ns=run_started_ns, sent=sent, others=others)
+    return decide(b"x", size, existing, policy, RunHistory(started_ns, **history))
 
 
 @pytest.mark.parametrize(
@@ -68,14 +67,14 @@ def test_why_another_name_of_a_file_that_the_run_has_replaced_stays():
     others.note(Existing(final_size=7, mtime_ns=5, identity=b"place", ctime_ns=RUN_START - 1))
 
     with pytest.raises(Conflict, match="x: this run has replaced, or found identical, the same file under another"):
-        action(10, Existing(final_size=7, mtime_ns=5, identity=b"place", ctime_ns=RUN_START), others=others)
+        action(10, Existing(final_size=7, mtime_ns=5, identity=b"place", ctime_ns=RUN_START), other_names=others)
     with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
-        action(10, Existing(final_size=8, mtime_ns=5, identity=b"place", ctime_ns=RUN_START), others=others)
+        action(10, Existing(final_size=8, mtime_ns=5, identity=b"place", ctime_ns=RUN_START), other_names=others)
 
 
 def test_so_many_files_with_other_names_are_remembered(monkeypatch):
     """The oldest is dropped."""
-    monkeypatch.setattr(other_names, "MAX_FILES", 2)
+    monkeypatch.setattr(history, "MAX_FILES", 2)
     others, files = OtherNames(), [Existing(final_size=1, identity=bytes([number])) for number in range(3)]
     for each in files:
         others.note(each)
@@ -100,8 +99,8 @@ def test_stamps_of_ten_milliseconds_are_coarse_too():
     since = 10_015_000_000
 
     with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
-        action(10, Existing(final_size=7, ctime_ns=10_010_000_000), run_started_ns=since)
-    assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), run_started_ns=since)
+        action(10, Existing(final_size=7, ctime_ns=10_010_000_000), started_ns=since)
+    assert Action.REPLACE == action(10, Existing(final_size=7, ctime_ns=9_990_000_000), started_ns=since)
 
 
 OURS = Stored(Committed.CREATED, b"place", RUN_START + 5)
@@ -111,7 +110,7 @@ def test_what_the_run_has_sent_itself_is_replaced():
     """A newer version of the same source may replace just the version that this run has sent."""
     existing = Existing(final_size=7, identity=b"place", ctime_ns=RUN_START + 5)
 
-    assert Action.REPLACE == action(10, existing, sent=OURS)
+    assert Action.REPLACE == action(10, existing, stored=OURS)
 
 
 @pytest.mark.parametrize(
@@ -126,13 +125,13 @@ def test_what_the_run_has_sent_itself_is_replaced():
 def test_nothing_else_is_replaced_by_a_later_attempt(existing):
     """Another file, or the same one changed since, is somebody else's, whatever the clocks say of it."""
     with pytest.raises(Conflict, match="arrived there, or changed, during this run"):
-        action(10, existing, sent=OURS)
+        action(10, existing, stored=OURS)
 
 
 def test_what_could_not_be_told_is_not_replaced():
     """Without knowing which version it was, nothing is taken for it."""
     with pytest.raises(Conflict):
-        action(10, Existing(final_size=7, ctime_ns=0), sent=Stored(Committed.CREATED))
+        action(10, Existing(final_size=7, ctime_ns=0), stored=Stored(Committed.CREATED))
 
 
 def where(*chain, kind=WhereKind.DIRECTORY):

@@ -23,7 +23,7 @@ from realize.fs.oserrors import Deed, storage_error
 from realize.keys import load_identity
 from realize.locations import parse_location
 from realize.mover.events import Event, Finished, How, NoRoom, Retrying, SourceStarted, Stopped
-from realize.mover.other_names import OtherNames
+from realize.mover.history import RunHistory
 from realize.mover.plan import resolve
 from realize.runs.peers import no_pin
 from realize.runs.tally import Tally
@@ -59,9 +59,7 @@ def exposed_key() -> str:
     return raised(partial(load_identity, "key"))
 
 
-conflict = partial(
-    resolve, b"a.jpg", Existing(final_size=1, ctime_ns=2), run_started_ns=1, sent=None, others=OtherNames()
-)
+conflict = partial(resolve, b"a.jpg", Existing(final_size=1, ctime_ns=2), history=RunHistory(1))
 
 SAID: dict[str, Callable[[], str]] = {
     "there is no such configuration file": lambda: raised(lambda: read_config("none.toml", for_daemon=True)),

@@ -65,7 +65,7 @@ class MovingBatch(Generic[_Found, _How]):
         for removal, (found, how), refused in zip(removals, self.arrived, refusals, strict=True):
             if refused is not None:
                 stored = how if isinstance(how, Stored) else None
-                self.outcomes[removal.path] = SideError(End.SOURCE, refused, sent=stored)
+                self.outcomes[removal.path] = SideError(End.SOURCE, refused, stored=stored)
             else:
                 self.outcomes[removal.path] = self.there(found, how, removed=self.work.options.remove)
 

@@ -128,20 +128,11 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
     target, number = path, 0
     reader = await _open(work, listed)
     try:
-        policy, run_started_ns = work.options.policy, work.run_started_ns
+        policy, history = work.options.policy, work.history
         if known is None:
             existing = await _describe(work, path)
             with at(End.DESTINATION):
-                size = reader.version.size
-                action = decide(
-                    path,
-                    size,
-                    existing,
-                    policy,
-                    run_started_ns=run_started_ns,
-                    sent=work.sent,
-                    others=work.others,
-                )
+                action = decide(path, reader.version.size, existing, policy, history)
         else:
             # That was decided when it was described: there is no final file, so it is sent, after a partial if any.
             existing, action = known, Action.SEND
@@ -149,14 +140,7 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
             if await _identical(work, path, path, reader):
                 return await _there(work, path, reader, existing)
             with at(End.DESTINATION):
-                action = resolve(
-                    path,
-                    existing,
-                    policy,
-                    run_started_ns=run_started_ns,
-                    sent=work.sent,
-                    others=work.others,
-                )
+                action = resolve(path, existing, policy, history)
             reader.close()
             reader = await _open(work, listed)
         if action is Action.SKIP:
@@ -164,11 +148,11 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
         if action is Action.REPLACE and policy is OnConflict.RENAME and not work.destination.replaces:
             # What this run has stored of an earlier version of the file stays, too.
             action = Action.RENAME
-        elif action is Action.RENAME and work.sent is not None and work.sent.number and work.destination.replaces:
+        elif action is Action.RENAME and history.number and work.destination.replaces:
             # This run has stored an earlier version of the same file beside the other one: that one is replaced.
-            beside = numbered(path, work.sent.number)
+            beside = numbered(path, history.number)
             earlier = await _describe(work, beside)
-            if work.sent.is_still(earlier):
+            if history.has_stored(earlier):
                 target, existing, action = beside, earlier, Action.REPLACE
         if action is Action.RENAME:
             siblings = await _siblings(work, path, reader.version.size)
@@ -182,9 +166,9 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
         sending = _Sending(work, path, reader, existing, deltas, work.policy(existing, action), target, number)
         stored = await sending.run()
         if stored.how is Committed.REPLACED:
-            work.others.note(existing)
+            history.other_names.note(existing)
         if target != path and stored.how is Committed.REPLACED:
-            stored = evolve(stored, how=Committed.RENAMED, number=0 if work.sent is None else work.sent.number)
+            stored = evolve(stored, how=Committed.RENAMED, number=history.number)
         if stored.how is Committed.SKIPPED:
             return Finished(path, reader.version.size, sending.sent, How.SKIPPED, sending.digest, removed=False)
         return await _remove(work, path, reader, stored, sent=sending.sent, digest=sending.digest, holes=sending.holes)
@@ -195,7 +179,7 @@ async def _move(work: Work, listed: Entry, known: Existing | None, *, deltas: bo
 async def _there(work: Work, path: bytes, reader: IReader, existing: Existing, stored_as: bytes = b"") -> Finished:
     """Finish a file whose content the destination has already, as ``existing``, perhaps under another name."""
     await refuse_same_file(work, path, existing)
-    work.others.note(existing)
+    work.history.other_names.note(existing)
     digest = await _finish(reader)
     return await _remove(work, path, reader, None, sent=0, digest=digest, stored_as=stored_as)
 
@@ -272,7 +256,7 @@ async def _remove(
         work.emit(work.removal_unknown(there) if unanswered else there)
         raise
     if refused is not None:
-        raise SideError(End.SOURCE, refused, sent=stored)
+        raise SideError(End.SOURCE, refused, stored=stored)
     return evolve(there, removed=work.options.remove)
 
 

@@ -112,10 +112,10 @@ DELAYS: Final = (0.25, 1.0, 3.0)
 
 @frozen(eq=False, repr=False)
 class _Retry(ByValue):
-    """A file that waits for another attempt; ``sent`` is what this run stored of an earlier version of it."""
+    """A file that waits for another attempt; ``stored`` is what this run stored of an earlier version of it."""
 
     listed: Entry
-    sent: Stored | None
+    stored: Stored | None
 
 
 @define(eq=False, repr=False)
@@ -325,10 +325,10 @@ class Move:
             self.work.scarcity.look_again()
         linked: dict[bytes, list[Entry]] = {}
         for each in waiting:
-            if each.listed.identity and each.sent is None:
+            if each.listed.identity and each.stored is None:
                 linked.setdefault(each.listed.identity, []).append(each.listed)
                 continue
-            work = self.work if each.sent is None else evolve(self.work, sent=each.sent)
+            work = self.work if each.stored is None else self._having_stored(each.stored)
             if each.listed.kind is Kind.LINK:
                 await self._start(self._batches, self._move_links, [each.listed])
                 continue
@@ -337,6 +337,10 @@ class Move:
             # The directories are there since the first attempt, or are made when the files come.
             await self._start(self._batches, self._move_linked, [names], {})
         await self._jobs.drained()
+
+    def _having_stored(self, stored: Stored) -> Work:
+        """The work for a file of which the run has stored an earlier version."""
+        return evolve(self.work, history=evolve(self.work.history, stored=stored))
 
     async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
         """Create the directories missing for these files, and wait for those that other pages are creating."""
@@ -562,21 +566,13 @@ class Move:
         self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]
     ) -> list[tuple[Entry, Existing, Action]]:
         """What to do with each file; files that cannot be moved are reported as failed and left out."""
-        run_started_ns, policy = self.work.run_started_ns, self.work.options.policy
+        policy, history = self.work.options.policy, self.work.history
         decided: list[tuple[Entry, Existing, Action]] = []
         for entry, existing in zip(files, described, strict=True):
             try:
                 if isinstance(existing, RealizeError):
                     raise existing
-                action = decide(
-                    entry.path,
-                    entry.size,
-                    existing,
-                    policy,
-                    run_started_ns=run_started_ns,
-                    sent=None,
-                    others=self.work.others,
-                )
+                action = decide(entry.path, entry.size, existing, policy, history)
             except RealizeError as error:
                 self.work.emit(Failed(entry.path, End.DESTINATION, error))
             else:
@@ -826,7 +822,7 @@ class Move:
         ):
             work.emit(Failed(path, end, error))
         else:
-            self._retry_queue.append(_Retry(listed, side_error.sent or work.sent))
+            self._retry_queue.append(_Retry(listed, side_error.stored or work.history.stored))
             work.emit(Postponed(path, end, error))
 
     def _no_room(self, path: bytes, size: int, error: RealizeError) -> None:

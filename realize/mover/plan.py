@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 
 from realize.errors import Conflict
-from realize.mover.other_names import OtherNames
+from realize.mover.history import RunHistory
 from realize.units import display_name
-from realize.values import Existing, OnConflict, Stored, Where, WhereKind, coarseness_ns
+from realize.values import Existing, OnConflict, Where, WhereKind
 
 
 class Action(enum.Enum):
@@ -27,16 +27,7 @@ class Action(enum.Enum):
     """Something else has the name at the destination, and the policy is to keep both: it gets a numbered name."""
 
 
-def decide(
-    path: bytes,
-    size: int,
-    existing: Existing,
-    policy: OnConflict,
-    *,
-    run_started_ns: int,
-    sent: Stored | None,
-    others: OtherNames,
-) -> Action:
+def decide(path: bytes, size: int, existing: Existing, policy: OnConflict, history: RunHistory) -> Action:
     """The action for a source file of ``size`` bytes; raises `Conflict` if it must stay at the source."""
     if existing.obstacle:
         if policy is OnConflict.RENAME:
@@ -46,39 +37,26 @@ def decide(
         return Action.SEND if existing.partial_size is None else Action.RESUME
     if existing.final_size == size:
         return Action.COMPARE
-    return resolve(path, existing, policy, run_started_ns=run_started_ns, sent=sent, others=others)
+    return resolve(path, existing, policy, history)
 
 
-def resolve(
-    path: bytes,
-    existing: Existing,
-    policy: OnConflict,
-    *,
-    run_started_ns: int,
-    sent: Stored | None,
-    others: OtherNames,
-) -> Action:
+def resolve(path: bytes, existing: Existing, policy: OnConflict, history: RunHistory) -> Action:
     """The action once the destination is known to have a file of that name with other content.
 
-    A final that changed at or after ``run_started_ns`` (by the destination's clock) may have come from another source
-    of this run, or from somebody else, and is never replaced: that would lose it.
-    The same holds for a final that the destination itself calls recent, since its clock may have been set meanwhile.
-    The one exception is the file that this run has ``sent`` from an earlier version of the same source: with ``sent``,
-    that file and no other may be replaced.
-    Where both files are to be kept, only that one is replaced, and nothing else.
-    A final that stays because the run itself has changed it through one of the ``others`` of its names is said to.
-    Raises `Conflict` if the file must stay at the source.
+    A final that ``history`` protects is never replaced.
+    Where both files are to be kept, what this run has stored of an earlier version of the file is replaced, and nothing
+    else.
+    Raises `Conflict` if the file must stay at the source, and says so if the final only stays because the run itself
+    has changed it by another of its names.
     """
     if policy is OnConflict.RENAME:
-        return Action.REPLACE if sent is not None and sent.is_still(existing) else Action.RENAME
+        return Action.REPLACE if history.has_stored(existing) else Action.RENAME
     if policy is OnConflict.SKIP:
         return Action.SKIP
     if policy is OnConflict.FAIL:
         raise Conflict(f"{display_name(path)}: another file has this name")
-    arrived_ns = existing.ctime_ns + coarseness_ns(existing.ctime_ns)
-    recent = existing.recent or arrived_ns >= run_started_ns
-    if recent if sent is None else not sent.is_still(existing):
-        if others.has(existing):
+    if history.protects(existing):
+        if history.other_names.has(existing):
             raise Conflict(
                 f"{display_name(path)}: this run has replaced, or found identical, the same file under another name "
                 "(hard link); run it again to replace it here, too"

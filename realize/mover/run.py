@@ -43,6 +43,7 @@ from realize.mover.events import (
     Planned,
     SourceStarted,
 )
+from realize.mover.history import RunHistory
 from realize.mover.interfaces import Arrived, IManifest, Names, Sorting
 from realize.mover.jobs import Jobs
 from realize.mover.move import Move
@@ -353,7 +354,7 @@ class Run:
             into,
             self.options,
             observer,
-            there.now_ns if self._run_started_ns is None else self._run_started_ns,
+            RunHistory(there.now_ns if self._run_started_ns is None else self._run_started_ns),
             self.stop_flag,
             source.name,
             self.manifest,

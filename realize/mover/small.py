@@ -282,7 +282,7 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
                 self.outcomes[path] = _finished(fetched, How.SKIPPED, sent=fetched.version.size)
             else:
                 if answer.how is Committed.REPLACED:
-                    self.work.others.note(self.candidates[path].existing)
+                    self.work.history.other_names.note(self.candidates[path].existing)
                 if answer.number:
                     self.beside[path] = numbered(path, answer.number)
                 self.arrived.append((fetched, answer))
@@ -329,9 +329,7 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
             await self._is_there(fetched, existing)
             return False
         try:
-            policy, run_started_ns = self.work.options.policy, self.work.run_started_ns
-            others = self.work.others
-            action = resolve(path, existing, policy, run_started_ns=run_started_ns, sent=None, others=others)
+            action = resolve(path, existing, self.work.options.policy, self.work.history)
         except RealizeError as error:
             self.outcomes[path] = SideError(End.DESTINATION, error)
             return False
@@ -349,7 +347,7 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
         except SideError as side_error:
             self.outcomes[path] = side_error
             return False
-        self.work.others.note(existing)
+        self.work.history.other_names.note(existing)
         self.arrived.append((fetched, None))
         return True
 

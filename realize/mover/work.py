@@ -25,8 +25,8 @@ from realize.mover.allowance import Allowance
 from realize.mover.directories import Directories
 from realize.mover.events import End, Finished, Observer, Unknown
 from realize.mover.filters import Selection
+from realize.mover.history import RunHistory
 from realize.mover.interfaces import Arrived, Feed, IManifest, Names, Sorting
-from realize.mover.other_names import OtherNames
 from realize.mover.plan import Action
 from realize.mover.progress import Progress
 from realize.mover.scarcity import Scarcity
@@ -105,11 +105,6 @@ class TransferOptions(ByValue):
 class Work(ByValue):
     """One source being moved into the destination.
 
-    ``run_started_ns`` is when the run started, by the destination's clock.
-    A file that arrived there since came from an earlier source, from somebody else, or from a name that the destination
-    does not tell from this one (its file system may fold case); it is not replaced.
-    ``sent`` is the file that this run itself stored there from an earlier version of the same source file; that one may
-    be replaced by the newer version.
     ``name`` is the name of the source, for the manifest.
     ``directories`` are the directories of the source whose permissions and times are copied, or None to copy none.
     ``feed``, or ``names``, say which files are moved, if not all that the source lists.
@@ -120,13 +115,11 @@ class Work(ByValue):
     destination: IStore
     options: TransferOptions
     emit: Observer
-    run_started_ns: int
+    history: RunHistory
     stop_flag: StopFlag = field(factory=StopFlag)
     name: str = ""
     manifest: IManifest | None = None
-    sent: Stored | None = None
     scarcity: Scarcity = field(factory=Scarcity)
-    others: OtherNames = field(factory=OtherNames)
     directories: Directories | None = None
     unsure: list[Finished] = field(factory=list)
     progress: Progress = field(factory=Progress)
@@ -215,14 +208,14 @@ class Work(ByValue):
 class SideError(Exception):
     """An error, and the side it happened on; never leaves the mover.
 
-    ``sent`` is what this run had stored at the destination from the same source file before the error.
+    ``stored`` is what this run had stored at the destination from the same source file before the error.
     """
 
-    def __init__(self, end: End, error: RealizeError, *, sent: Stored | None = None) -> None:
+    def __init__(self, end: End, error: RealizeError, *, stored: Stored | None = None) -> None:
         super().__init__(end, error)
         self.end = end
         self.error = error
-        self.sent = sent
+        self.stored = stored
         self.in_vain = False
         """Whether content was sent for nothing, as when the destination turned out to be full."""
 
