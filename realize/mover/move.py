@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, field, frozen
@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from realize.by_value import ByValue
-from realize.errors import Conflict, LinkRefused, NotFound, NotKept, RealizeError, StorageError
+from realize.errors import LinkRefused, NotFound, NotKept, RealizeError, StorageError
 from realize.mover.allowance import Allowance, Spent
 from realize.mover.events import (
     End,
@@ -30,7 +30,6 @@ from realize.mover.events import (
     How,
     Left,
     Listed,
-    Planned,
     Postponed,
     Pruned,
     Unknown,
@@ -42,9 +41,7 @@ from realize.mover.progress import PROGRESS_INTERVAL_S
 from realize.mover.slots import VaryingSlots
 from realize.mover.small import Candidate, grouped, grouped_in_order, move_small
 from realize.mover.work import SideError, Work, whole
-from realize.numbered import numbered
 from realize.store.interfaces import IListing
-from realize.units import display_name
 from realize.values import (
     MAX_SMALL_BYTES,
     NOTHING,
@@ -53,11 +50,7 @@ from realize.values import (
     Entry,
     Existing,
     Kind,
-    OnConflict,
-    Siblings,
-    Sized,
     Stored,
-    Use,
     Vacant,
     Where,
     WhereKind,
@@ -65,7 +58,6 @@ from realize.values import (
 
 if TYPE_CHECKING:
     # Loaded only by a run that keeps more than permission bits and times.
-    from realize.extras import Extras
     from realize.mover.grouped import GroupedListing
     from realize.mover.keeping import Keeping
 
@@ -103,8 +95,6 @@ BATCH_S: Final = 0.01
 
 MAX_RETRY_QUEUE_FILES: Final = 10_000
 """Files that may wait for another attempt; beyond this, they fail at once, so that memory stays bounded."""
-
-_NOTHING_LINKED: Final[Mapping[bytes, bytes]] = {}
 
 DELAYS: Final = (0.25, 1.0, 3.0)
 """Seconds before each further attempt at the files in the retry queue."""
@@ -249,8 +239,10 @@ class Move:
             described = await self.work.destination.describe([entry.path for entry in entries])
         decided = self._decided(entries, described)
         if self.work.options.dry_run:
+            from realize.mover.dry_run import report_dry_run
+
             linked_to = planned_links({entry.path: action for entry, _, action in decided}, files)
-            await self._report_dry_run([(entry, action) for entry, _, action in decided], linked_to)
+            await report_dry_run(self.work, [(entry, action) for entry, _, action in decided], linked_to)
             return
         candidates: dict[bytes, Candidate] = {}
         for entry, existing, action in decided:
@@ -491,7 +483,9 @@ class Move:
             described = await self.work.destination.describe([entry.path for entry in files])
         decided = self._decided(files, described)
         if self.work.options.dry_run:
-            await self._report_dry_run([(entry, action) for entry, _, action in decided])
+            from realize.mover.dry_run import report_dry_run
+
+            await report_dry_run(self.work, [(entry, action) for entry, _, action in decided])
             return
         candidates: list[Candidate] = []
         for entry, existing, action in decided:
@@ -578,84 +572,6 @@ class Move:
             else:
                 decided.append((entry, existing, action))
         return decided
-
-    async def _report_dry_run(
-        self, decided: Sequence[tuple[Entry, Action]], linked_to: Mapping[bytes, bytes] = _NOTHING_LINKED
-    ) -> None:
-        """Report what would be done; a file that permissions would not allow to be moved is reported as failed.
-
-        ``linked_to`` has those that would become links, to what.
-        """
-        work = self.work
-        refused: dict[bytes, tuple[End, RealizeError]] = {}
-        conflicts = {Action.RENAME, Action.COMPARE} if work.options.policy is OnConflict.RENAME else set()
-        beside = await self._free_names([entry for entry, action in decided if action in conflicts])
-        put = [
-            beside.get(entry.path, entry.path)
-            for entry, action in decided
-            if action not in {Action.SKIP, Action.COMPARE}
-        ]
-        compared = [entry.path for entry, action in decided if action is Action.COMPARE]
-        read = [entry.path for entry, action in decided if action is not Action.SKIP]
-        for end, store, paths, use in (
-            (End.DESTINATION, work.destination, put, Use.PUT),
-            (End.DESTINATION, work.destination, compared, Use.COMPARE),
-            (End.SOURCE, work.source, read, Use.MOVE if work.options.remove else Use.READ),
-        ):
-            with whole(end):
-                answers = await store.forbidden(paths, use) if paths else []
-            refused |= {path: (end, error) for path, error in zip(paths, answers, strict=True) if error is not None}
-        if work.keeping is not None and work.keeping.wanted:
-            refused |= await self._not_to_be_kept(work.keeping, [path for path in read if path not in refused])
-        for entry, action in decided:
-            stored_as = beside.get(entry.path, b"")
-            why = refused.get(entry.path) or refused.get(stored_as)
-            if action is Action.REPLACE and not work.destination.replaces:
-                note = "exists already; we may create files there, and not replace any"
-                why = End.DESTINATION, Conflict(f"{display_name(entry.path)}: {note}")
-            if why is not None:
-                work.emit(Failed(entry.path, *why))
-            else:
-                link = linked_to.get(entry.path, b"")
-                sends = entry.size if action not in {Action.SKIP, Action.COMPARE} and not link else 0
-                if sends and work.allowance is not None and not work.allowance.take(sends):
-                    work.spent()
-                    return
-                work.emit(Planned(entry.path, entry.size, action, stored_as, linked_to=link))
-
-    async def _not_to_be_kept(self, keeping: Keeping, paths: Sequence[bytes]) -> dict[bytes, tuple[End, RealizeError]]:
-        """The files of which something could not be kept, and why, as far as that shows without touching anything."""
-        refused: dict[bytes, tuple[End, RealizeError]] = {}
-        found: list[tuple[bytes, Extras]] = []
-        for path, each in zip(paths, await keeping.read(self.work.source, paths), strict=True):
-            if isinstance(each, RealizeError):
-                refused[path] = End.SOURCE, each
-            else:
-                found.append((path, each.extras))
-
-        def ask(some: Sequence[tuple[bytes, Extras]]) -> Deferred[list[RealizeError | None]]:
-            return self.work.destination.foresee(
-                [path for path, _ in some], [keeping.current(extras) for _, extras in some]
-            )
-
-        with whole(End.DESTINATION):
-            answers = await keeping.insisting(found, itemgetter(0), ask) if found else []
-        for (path, _), error in zip(found, answers, strict=True):
-            if error is not None:
-                refused[path] = End.DESTINATION, error
-        return refused
-
-    async def _free_names(self, files: Sequence[Entry]) -> dict[bytes, bytes]:
-        """The numbered names that these files would get, by their own ones."""
-        if not files:
-            return {}
-        with whole(End.DESTINATION):
-            answers = await self.work.destination.siblings([Sized(entry.path, entry.size) for entry in files])
-        return {
-            entry.path: numbered(entry.path, answer.free)
-            for entry, answer in zip(files, answers, strict=True)
-            if isinstance(answer, Siblings)
-        }
 
     def _is_selected(self, entry: Entry, now_ns: int) -> bool:
         """Whether to move this entry; reports what is left, unreadable or held back, unless the filters exclude it."""

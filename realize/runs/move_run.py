@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 LOADED_AHEAD: Final = (
     "encodings.idna",
     "pyfastcdc",
+    "realize.mover.dry_run",
     "realize.mover.large",
     "realize.mover.links",
     "realize.mover.pruning",
@@ -46,8 +47,8 @@ LOADED_AHEAD: Final = (
     "realize.wire.frames",
     "twisted.internet.endpoints",
 )
-"""What these need: large files, symlinks, replacing several names of a file, the end of a run that prunes, and a
-connection, which may not be made at once."""
+"""What these need: a dry run, large files, symlinks, replacing several names of a file, the end of a run that prunes,
+and a connection, which may not be made at once."""
 
 KEEPING_AHEAD: Final = (
     "realize.mover.grouped",
