@@ -1700,7 +1700,7 @@ def test_the_first_look_at_what_travels_is_not_at_once():
 )
 def test_more_large_files_are_under_way_where_the_way_is_long(monkeypatch, seconds, jobs, most, files):
     """Each waits for two round trips; so many that their content keeps the link busy meanwhile."""
-    monkeypatch.setattr("realize.mover.move.MAX_FAR_FILE_BYTES", most * len(BIG))
+    monkeypatch.setattr("realize.mover.slots.MAX_FAR_FILE_BYTES", most * len(BIG))
     destination, begun = MemoryStore(), []
     destination.round_trip = lambda: seconds
     destination.open_writer = lambda path, *_, **__: begun.append(path) or Deferred()
@@ -1741,7 +1741,7 @@ def test_more_batches_are_under_way_where_the_way_is_long(monkeypatch, far, seco
     What counts is what they have, and not what they might have.
     """
     monkeypatch.setattr("realize.mover.small.MAX_BATCH_FILES", 1)
-    monkeypatch.setattr("realize.mover.move.MAX_FAR_BYTES", most)
+    monkeypatch.setattr("realize.mover.slots.MAX_FAR_BYTES", most)
     source, destination = MemoryStore({b"%02d" % number: b"x" for number in range(40)}), MemoryStore()
     ends = {"source": source, "destination": destination}
     ends[far].round_trip = lambda: seconds

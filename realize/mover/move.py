@@ -31,19 +31,17 @@ from realize.mover.events import (
     Left,
     Listed,
     Postponed,
-    Pruned,
     Unknown,
 )
 from realize.mover.gate import Gate
 from realize.mover.jobs import Jobs, Slots
 from realize.mover.plan import Action, decide
 from realize.mover.progress import PROGRESS_INTERVAL_S
-from realize.mover.slots import VaryingSlots
+from realize.mover.slots import FlightLimits, VaryingSlots
 from realize.mover.small import Candidate, grouped, grouped_in_order, move_small
 from realize.mover.work import SideError, Work, whole
 from realize.store.interfaces import IListing
 from realize.values import (
-    MAX_SMALL_BYTES,
     NOTHING,
     Attributes,
     Directory,
@@ -51,7 +49,6 @@ from realize.values import (
     Existing,
     Kind,
     Stored,
-    Vacant,
     Where,
     WhereKind,
 )
@@ -63,35 +60,6 @@ if TYPE_CHECKING:
 
 PAGES_AHEAD: Final = 16
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
-
-BATCHES_PER_JOB: Final = 2
-"""Batches of small files in flight for each of the jobs that the user allows."""
-
-MAX_BATCHES: Final = 16
-"""Batches of small files in flight at most; each has up to `realize.values.MAX_SMALL_BYTES` bytes."""
-
-FAR_BATCHES_PER_JOB: Final = 5
-"""The same where the way is long: so many as both ends work off in a round trip are only under way."""
-
-MAX_FAR_BATCHES: Final = 20
-"""The same, with which the other end, at its default, has memory left for all else."""
-
-MAX_FAR_BYTES: Final = MAX_BATCHES * MAX_SMALL_BYTES
-"""Bytes that those have together, beyond which only as many are under way as where it is near."""
-
-FAR_FILES_PER_JOB: Final = 2
-"""Larger files in flight for each job where the way is long: each waits for two round trips besides its content."""
-
-MAX_FAR_FILES: Final = 8
-"""The same at most, if they are not the user's jobs."""
-
-MAX_FAR_FILE_BYTES: Final = 64 << 20
-"""Bytes that those have together, beyond which only as many are in flight as there are jobs: content keeps the link
-busy then.
-"""
-
-BATCH_S: Final = 0.01
-"""Seconds that both ends take for a batch, about."""
 
 MAX_RETRY_QUEUE_FILES: Final = 10_000
 """Files that may wait for another attempt; beyond this, they fail at once, so that memory stays bounded."""
@@ -155,8 +123,9 @@ class Move:
         # In an order, the files of a page begin when all of those before it have begun.
         in_turn = self.work.options.order is not None or self.work.allowance is not None
         self._pages = DeferredSemaphore(1 if in_turn else PAGES_AHEAD)
-        self._batches = VaryingSlots(self._may_begin_batch)
-        self._files = VaryingSlots(self._may_begin_file)
+        limits = FlightLimits(self.work.options.jobs, self.work.source, self.work.destination)
+        self._batches = VaryingSlots(limits.may_begin_batch)
+        self._files = VaryingSlots(limits.may_begin_file)
         self._opened = self.clock.seconds()
 
     async def run(self) -> None:
@@ -185,7 +154,10 @@ class Move:
             # A directory has the only copy of what could not be kept of it.
             prune_age_ns = None if self._incomplete else self.work.options.prune_age_ns
             if prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
-                await self._prune_all(prune_age_ns)
+                # Loaded only for those who prune.
+                from realize.mover.pruning import prune
+
+                await prune(self.work, self.avoid, prune_age_ns, self._now_ns)
         except Exception:
             await self._jobs.cancelled()
             raise
@@ -425,43 +397,6 @@ class Move:
             if isinstance(answer, NotKept):
                 failed(each.path, End.DESTINATION, answer)
 
-    async def _prune_all(self, age_ns: int) -> None:
-        """List the source once more, and remove the directories that have been empty for ``age_ns``."""
-        selection = self.work.options.selection
-
-        def may_go(directory: Entry) -> bool:
-            old = not age_ns or self._now_ns(listing) - directory.mtime_ns >= age_ns
-            return old and selection.accepts_directory(directory.path)
-
-        # Loaded only for those who prune.
-        from realize.mover.pruning import Vacancies
-
-        vacancies = Vacancies(may_go)
-        with whole(End.SOURCE):
-            # Where only named files are meant, these rules would skip directories that may be empty: list them all.
-            leave = () if selection.only else selection.leaving()
-            listing = self.work.source.walk(
-                partials=True, avoid=self.avoid, leave=leave, one_file_system=self.work.options.one_file_system
-            )
-        try:
-            while not self.work.stop_flag.should_stop() and (page := await self._page(listing)):
-                await self._prune(vacancies.seen(page))
-            if not self.work.stop_flag.should_stop():
-                await self._prune(vacancies.ended())
-        finally:
-            listing.close()
-
-    async def _prune(self, vacant: Sequence[Vacant]) -> None:
-        if self.work.options.dry_run:
-            for each in vacant:
-                self.work.emit(Pruned(each.path, removed=False))
-        elif vacant:
-            with whole(End.SOURCE):
-                answers = await self.work.source.prune(vacant)
-            for each, answer in zip(vacant, answers, strict=True):
-                if answer is True:
-                    self.work.emit(Pruned(each.path, removed=True))
-
     def _now_ns(self, listing: IListing) -> int:
         """The time now by the source's clock; the earlier of two values if that was set, so that files look younger."""
         return min(listing.now_ns, self.where.now_ns + int((self.clock.seconds() - self._opened) * 1e9))
@@ -538,23 +473,6 @@ class Move:
     def _batch_bytes(self) -> int:
         """How many bytes of content a batch, and so a file in a batch, should have at present."""
         return min(self.work.source.reads_at_once(), self.work.destination.takes_at_once())
-
-    def _may_begin_batch(self, batches: int, size: int) -> bool:
-        """Whether a batch may begin beside so many others, with which it has ``size`` bytes."""
-        jobs = self.work.options.jobs
-        near = min(BATCHES_PER_JOB * jobs, MAX_BATCHES)
-        far = min(near + self._batches_in_a_round_trip(), FAR_BATCHES_PER_JOB * jobs, MAX_FAR_BATCHES)
-        return batches < near or (batches < far and size <= MAX_FAR_BYTES)
-
-    def _may_begin_file(self, files: int, size: int) -> bool:
-        """The same for a file that is too large for a batch."""
-        jobs = self.work.options.jobs
-        far = min(jobs + self._batches_in_a_round_trip(), FAR_FILES_PER_JOB * jobs, MAX_FAR_FILES)
-        return files < jobs or (files < far and size <= MAX_FAR_FILE_BYTES)
-
-    def _batches_in_a_round_trip(self) -> int:
-        """How many batches both ends could work off while an answer is on its way."""
-        return int(max(self.work.source.round_trip(), self.work.destination.round_trip()) / BATCH_S)
 
     def _decided(
         self, files: Sequence[Entry], described: Sequence[Existing | RealizeError]

@@ -1,12 +1,72 @@
-"""Slots for jobs, of which there are as many as somebody says at the moment."""
+"""How many batches and larger files are in flight, and who waits until there may be one more.
+
+That depends on the jobs that the user allows, and on how long the way between the two ends is at the moment.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, succeed
+
+from realize.store.interfaces import IStore
+from realize.values import MAX_SMALL_BYTES
+
+BATCHES_PER_JOB: Final = 2
+"""Batches of small files in flight for each of the jobs that the user allows."""
+
+MAX_BATCHES: Final = 16
+"""Batches of small files in flight at most; each has up to `realize.values.MAX_SMALL_BYTES` bytes."""
+
+FAR_BATCHES_PER_JOB: Final = 5
+"""The same where the way is long: so many as both ends work off in a round trip are only under way."""
+
+MAX_FAR_BATCHES: Final = 20
+"""The same, with which the other end, at its default, has memory left for all else."""
+
+MAX_FAR_BYTES: Final = MAX_BATCHES * MAX_SMALL_BYTES
+"""Bytes that those have together, beyond which only as many are under way as where it is near."""
+
+FAR_FILES_PER_JOB: Final = 2
+"""Larger files in flight for each job where the way is long: each waits for two round trips besides its content."""
+
+MAX_FAR_FILES: Final = 8
+"""The same at most, if they are not the user's jobs."""
+
+MAX_FAR_FILE_BYTES: Final = 64 << 20
+"""Bytes that those have together, beyond which only as many are in flight as there are jobs: content keeps the link
+busy then.
+"""
+
+BATCH_S: Final = 0.01
+"""Seconds that both ends take for a batch, about."""
+
+
+@frozen(eq=False, repr=False)
+class FlightLimits:
+    """How many batches and larger files may be in flight between two stores; ``jobs`` is what the user allows."""
+
+    jobs: int
+    source: IStore
+    destination: IStore
+
+    def may_begin_batch(self, batches: int, size: int) -> bool:
+        """Whether a batch may begin beside so many others, with which it has ``size`` bytes."""
+        near = min(BATCHES_PER_JOB * self.jobs, MAX_BATCHES)
+        far = min(near + self._batches_in_a_round_trip(), FAR_BATCHES_PER_JOB * self.jobs, MAX_FAR_BATCHES)
+        return batches < near or (batches < far and size <= MAX_FAR_BYTES)
+
+    def may_begin_file(self, files: int, size: int) -> bool:
+        """The same for a file that is too large for a batch."""
+        far = min(self.jobs + self._batches_in_a_round_trip(), FAR_FILES_PER_JOB * self.jobs, MAX_FAR_FILES)
+        return files < self.jobs or (files < far and size <= MAX_FAR_FILE_BYTES)
+
+    def _batches_in_a_round_trip(self) -> int:
+        """How many batches both ends could work off while an answer is on its way."""
+        return int(max(self.source.round_trip(), self.destination.round_trip()) / BATCH_S)
 
 
 class VaryingSlots:
