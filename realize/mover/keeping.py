@@ -9,14 +9,16 @@ run does not insist on that kind.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
 
-from realize.errors import Busy, NotKept, RealizeError, SourceChanged, UsageError
+from realize.errors import Busy, NotFound, NotKept, RealizeError, SourceChanged, UsageError
 from realize.extras import Extras, FoundExtras, WantedExtras
-from realize.mover.events import End, NotPreserved, Observer
-from realize.mover.work import Side, TransferOptions, whole
+from realize.mover.events import End, Failed, NotPreserved, Observer
+from realize.mover.work import Side, TransferOptions, Work, whole
 from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import (
@@ -212,6 +214,42 @@ class Keeping:
                 extras = Extras() if answer is None else answer.extras
                 completed.append(evolve(each, extras=self.current(extras)))
         return completed
+
+    async def new_directories(self, store: IStore, wanted: Sequence[Directory]) -> list[Directory]:
+        """The same for copies to be made; those of which that cannot be read are for their owner alone.
+
+        They are read again when all of their files are there, and what is wrong is told then.
+        """
+        completed = await self.directories(store, wanted)
+        return [
+            each if isinstance(each, Directory) else evolve(plain, mode=plain.mode & 0o700)
+            for plain, each in zip(wanted, completed, strict=True)
+        ]
+
+    async def set_directories(self, work: Work, meant: Sequence[Directory]) -> bool:
+        """Set copies of directories with all that is carried over; returns whether all of it could be kept.
+
+        A directory of which that cannot be has failed, and stays.
+        """
+
+        def ask(some: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
+            current = [each if each.extras is None else evolve(each, extras=self.current(each.extras)) for each in some]
+            return work.destination.set_directories(current)
+
+        kept = True
+        completed = await self.directories(work.source, meant)
+        readable = [each for each in completed if isinstance(each, Directory)]
+        for plain, each in zip(meant, completed, strict=True):
+            if not isinstance(each, (Directory, NotFound)):
+                kept = False
+                work.emit(Failed(plain.path, End.SOURCE, each, found=False))
+        with whole(End.DESTINATION):
+            answers = await self.insisting(readable, attrgetter("path"), ask)
+        for each, answer in zip(readable, answers, strict=True):
+            if isinstance(answer, NotKept):
+                kept = False
+                work.emit(Failed(each.path, End.DESTINATION, answer, found=False))
+        return kept
 
 
 def _extras_of(fetched: Fetched) -> Extras | None:

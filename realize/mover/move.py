@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, evolve, field, frozen
@@ -19,8 +18,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 
 from realize.by_value import ByValue
-from realize.errors import LinkRefused, NotFound, NotKept, RealizeError, StorageError
+from realize.errors import LinkRefused, NotFound, RealizeError, StorageError
 from realize.mover.allowance import Allowance, Spent
+from realize.mover.directory_copies import DirectoryCopies
 from realize.mover.events import (
     End,
     Failed,
@@ -42,9 +42,7 @@ from realize.mover.small import Candidate, grouped, grouped_in_order, move_small
 from realize.mover.work import SideError, Work, whole
 from realize.store.interfaces import IListing
 from realize.values import (
-    NOTHING,
     Attributes,
-    Directory,
     Entry,
     Existing,
     Kind,
@@ -56,7 +54,6 @@ from realize.values import (
 if TYPE_CHECKING:
     # Loaded only by a run that keeps more than permission bits and times.
     from realize.mover.grouped import GroupedListing
-    from realize.mover.keeping import Keeping
 
 PAGES_AHEAD: Final = 16
 """Pages of the listing that are processed at once; each takes two round trips before its files can go."""
@@ -77,18 +74,6 @@ class _Retry(ByValue):
 
 
 @define(eq=False, repr=False)
-class _Making:
-    """A call that makes directories; holds the lock until it is answered."""
-
-    paths: set[bytes]
-    lock: DeferredLock = field(factory=DeferredLock)
-
-    def answered(self) -> Deferred[None]:
-        """Fires when it is answered, at once if it has been."""
-        return self.lock.run(lambda: None)
-
-
-@define(eq=False, repr=False)
 class Move:
     """Moves one source into the destination.
 
@@ -102,8 +87,7 @@ class Move:
     clock: IReactorTime
     _jobs: Jobs = field(init=False)
     _pages: DeferredSemaphore = field(init=False)
-    _making: list[_Making] = field(factory=list, init=False)
-    """Calls in flight that make directories."""
+    _copies: DirectoryCopies = field(init=False)
     _batches: VaryingSlots = field(init=False)
     _files: VaryingSlots = field(init=False)
     _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
@@ -114,12 +98,11 @@ class Move:
     _second_round: bool = field(default=False, init=False)
     _last_attempt: bool = field(default=False, init=False)
     _opened: float = field(init=False)
-    _incomplete: bool = field(default=False, init=False)
-    """Whether something of a directory could not be kept."""
 
     def __attrs_post_init__(self) -> None:
         """Create the slots that limit what runs at once."""
         self._jobs = Jobs(self.clock)
+        self._copies = DirectoryCopies(self.work)
         # In an order, the files of a page begin when all of those before it have begun.
         in_turn = self.work.options.order is not None or self.work.allowance is not None
         self._pages = DeferredSemaphore(1 if in_turn else PAGES_AHEAD)
@@ -150,9 +133,9 @@ class Move:
                 self._last_attempt = attempt == len(DELAYS)
                 await deferLater(self.clock, delay)
                 await self._retry_queued()
-            await self._set_directories(ended=True)
+            await self._copies.finish(ended=True)
             # A directory has the only copy of what could not be kept of it.
-            prune_age_ns = None if self._incomplete else self.work.options.prune_age_ns
+            prune_age_ns = None if self._copies.incomplete else self.work.options.prune_age_ns
             if prune_age_ns is not None and self.where.kind is WhereKind.DIRECTORY:
                 # Loaded only for those who prune.
                 from realize.mover.pruning import prune
@@ -222,7 +205,7 @@ class Move:
                 self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
             else:
                 candidates[entry.path] = Candidate(entry, existing)
-        await self._make_directories(list(candidates.values()), here)
+        await self._copies.make(list(candidates), here)
         moving = LinkedBatch(self.work, linked_files(candidates, files), self._move_contents, self._retry_or_fail)
         await moving.run()
         self._retry_queue += (_Retry(entry, None) for entry in moving.waiting())
@@ -306,96 +289,11 @@ class Move:
         """The work for a file of which the run has stored an earlier version."""
         return evolve(self.work, history=evolve(self.work.history, stored=stored))
 
-    async def _make_directories(self, candidates: Sequence[Candidate], here: Mapping[bytes, Attributes]) -> None:
-        """Create the directories missing for these files, and wait for those that other pages are creating."""
-        directories = self.work.directories
-        if directories is None or not candidates:
-            return
-        earlier = list(self._making)
-        paths = [candidate.entry.path for candidate in candidates]
-        directories.fill(paths, here)
-        coming = {path for each in earlier for path in each.paths}
-        wanted = [each for each in directories.unmade(paths) if each.path not in coming]
-        if wanted:
-            making = _Making({each.path for each in wanted})
-            await making.lock.acquire()
-            self._making.append(making)
-            try:
-                # Calls are worked on side by side, but a directory comes before what is in it.
-                for each in earlier:
-                    if any(path.rpartition(b"/")[0] in each.paths for path in making.paths):
-                        await each.answered()
-                if self.work.keeping is not None:
-                    wanted = await self._with_extras(self.work.keeping, wanted)
-                with whole(End.DESTINATION):
-                    # One that cannot be made shows when a file is put there.
-                    await self.work.destination.make_directories(wanted)
-                directories.made(wanted)
-            finally:
-                self._making.remove(making)
-                making.lock.release()
-        for each in earlier:
-            await each.answered()
-
-    async def _with_extras(self, keeping: Keeping, wanted: Sequence[Directory]) -> list[Directory]:
-        """Directories with all that is carried over; those of which that cannot be read are for their owner alone.
-
-        They are read again when all of their files are there, and what is wrong is told then.
-        """
-        completed = await keeping.directories(self.work.source, wanted)
-        return [
-            each if isinstance(each, Directory) else evolve(plain, mode=plain.mode & 0o700)
-            for plain, each in zip(wanted, completed, strict=True)
-        ]
-
     async def _finish_directories(self) -> None:
         """Set the directories that are done, if many are remembered."""
         if self.work.directories is not None and self.work.directories.full:
             await self._jobs.drained()
-            await self._set_directories(ended=False)
-
-    async def _set_directories(self, *, ended: bool) -> None:
-        """Set the final permissions and times of copied directories, now that no file is in flight.
-
-        The destination leaves alone directories that are not ours to change, or that are gone by now.
-        """
-        if self.work.directories is None:
-            return
-        waiting = () if ended else (each.listed.path for each in self._retry_queue)
-        selection = self.work.options.selection
-        done = self.work.directories.done(waiting, ended=ended)
-        meant = [each for each in done if each.mtime_ns is not None or selection.accepts_directory(each.path)]
-        if meant and self.work.keeping is not None:
-            await self._set_with_extras(self.work.keeping, meant)
-        elif meant:
-            with whole(End.DESTINATION):
-                await self.work.destination.set_directories(meant)
-        self.work.directories.forget(done)
-
-    async def _set_with_extras(self, keeping: Keeping, meant: Sequence[Directory]) -> None:
-        """The same with all that is carried over; a directory of which that cannot be kept has failed, and stays."""
-
-        def ask(some: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
-            current = [
-                each if each.extras is None else evolve(each, extras=keeping.current(each.extras)) for each in some
-            ]
-            return self.work.destination.set_directories(current)
-
-        def failed(path: bytes, end: End, error: RealizeError) -> None:
-            if not isinstance(error, NotFound):
-                self._incomplete = True
-                self.work.emit(Failed(path, end, error, found=False))
-
-        completed = await keeping.directories(self.work.source, meant)
-        readable = [each for each in completed if isinstance(each, Directory)]
-        for plain, each in zip(meant, completed, strict=True):
-            if not isinstance(each, Directory):
-                failed(plain.path, End.SOURCE, each)
-        with whole(End.DESTINATION):
-            answers = await keeping.insisting(readable, attrgetter("path"), ask)
-        for each, answer in zip(readable, answers, strict=True):
-            if isinstance(answer, NotKept):
-                failed(each.path, End.DESTINATION, answer)
+            await self._copies.finish((each.listed.path for each in self._retry_queue), ended=False)
 
     def _now_ns(self, listing: IListing) -> int:
         """The time now by the source's clock; the earlier of two values if that was set, so that files look younger."""
@@ -428,7 +326,7 @@ class Move:
                 self.work.emit(Finished(entry.path, entry.size, 0, How.SKIPPED, b"", removed=False))
             else:
                 candidates.append(Candidate(entry, existing))
-        making = partial(self._make_directories, candidates, here)
+        making = partial(self._copies.make, [candidate.entry.path for candidate in candidates], here)
         # Over a long link the first batches bring their directories, or are read while the destination makes these.
         directories = None if self._announced(candidates, here) else Gate(Deferred.fromCoroutine(making()))
         try:
@@ -460,7 +358,7 @@ class Move:
     async def _plan_links(self, links: Sequence[Entry], here: Mapping[bytes, Attributes]) -> None:
         """Start moving the symlinks of a page."""
         if not self.work.options.dry_run:
-            await self._make_directories([Candidate(entry, NOTHING) for entry in links], here)
+            await self._copies.make([entry.path for entry in links], here)
         # Without symlinks, nothing that moves them is loaded.
         from realize.mover.links import link_batches, plan_links
 
