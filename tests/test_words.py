@@ -43,6 +43,7 @@ NO_COUNT = {
     "fs.syscalls._RENAME_EXCHANGE": "a flag of renameat2(2)",
     "fs.syscalls._STATX_BTIME": "a flag of statx(2)",
     "fs.syscalls._SYNC_FILE_RANGE_WRITE": "a flag of sync_file_range(2)",
+    "fs.syscalls._SYNC_FILE_RANGE_WRITE_AND_WAIT": "flags of sync_file_range(2)",
     "fs.syscalls._SIGURG": "a number of a signal",
     "moves.child._MFD_NOEXEC_SEAL": "a flag of memfd_create(2)",
     "numbered.MAX_NAME_NUMBER": "a number of a name",

@@ -21,8 +21,9 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE: Final = 1
 _RENAME_EXCHANGE: Final = 2
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_SYNC_FILE_RANGE_WRITE_AND_WAIT: Final = 1 | 2 | 4
 _UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
-_NO_STATX: Final = _UNSUPPORTED | {errno.EPERM}
+_NOT_OFFERED: Final = _UNSUPPORTED | {errno.EPERM}  # by the kernel, the file system or a filter of system calls
 NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """Errors of link(2) where there are no hard links, or no more of them for a file."""
 
@@ -275,7 +276,7 @@ def _look(fd: int, name: bytes, flags: int) -> RawStatus | None:
         return None
     answer = _buffers.answer
     if _statx(fd, name, flags | _AT_STATX_FORCE_SYNC, _STATX_BASIC_STATS, answer):
-        if ctypes.get_errno() in _NO_STATX:
+        if ctypes.get_errno() in _NOT_OFFERED:
             return None
         _raise_errno()
     links, uid, mode, inode, size, ctime, ctime_ns, mtime, mtime_ns, major, minor = _STATX.unpack_from(answer)
@@ -312,6 +313,18 @@ def has_lease(fd: int) -> bool:
 def start_writeback(fd: int, offset: int, length: int) -> None:
     """Ask the kernel to start writing a range to disk, so that a later fsync has less to wait for; only a hint."""
     _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+
+def drop_cache(fd: int) -> None:
+    """Have what is read of an open file from now on come from its disk, not from the page cache.
+
+    What is not written yet is written first; raises `OSError` if that fails, or has failed and nobody was told.
+    Nothing is flushed, so the disk may have it in a cache of its own.
+    The page cache keeps what a process has mapped.
+    """
+    if _sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE_AND_WAIT) and ctypes.get_errno() not in _NOT_OFFERED:
+        _raise_errno()
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def fsync_directory(fd: int) -> None:

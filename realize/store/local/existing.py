@@ -1,4 +1,9 @@
-"""Files that a destination holds already: describe them, compare them, and make them durable; for a thread."""
+"""Files that a destination holds already: describe them, compare them, and make them durable; for a thread.
+
+What is compared comes from the disk, not from the page cache.
+Where content could not be written, the kernel says so to one fsync, perhaps to that of another program or of an earlier
+run; after that it keeps the content in the cache as if it were written, and lets every fsync succeed (fsync(2)).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,15 @@ from realize.fs.descriptors import release
 from realize.fs.identities import identity_token
 from realize.fs.oserrors import Deed, storage_error, storage_errors
 from realize.fs.reading import block_digest, blocks, digest_of, matching
-from realize.fs.syscalls import FileStatus, fresh_fstat, fresh_stat, fsync_directory, is_open_for_writing, kind_of
+from realize.fs.syscalls import (
+    FileStatus,
+    drop_cache,
+    fresh_fstat,
+    fresh_stat,
+    fsync_directory,
+    is_open_for_writing,
+    kind_of,
+)
 from realize.fs.tree import Tree, identity_of
 from realize.store.local.group_commit import sync_directories
 from realize.store.local.known_files import KnownFiles
@@ -180,11 +193,10 @@ def _settle(
         if origin is not None and digest_from(fd, origin) != expected.digest:
             return None
         written = is_open_for_writing(fd)
-        if (
-            status.st_size != expected.size
-            or digest_of(fd, expected.size) != expected.digest
-            or has_more(fd, expected.size)
-        ):
+        if status.st_size != expected.size:
+            return None
+        drop_cache(fd)
+        if digest_of(fd, expected.size) != expected.digest or has_more(fd, expected.size):
             return None
         _refuse_written(expected.path, written=written)
         settled = vouching.vouch(fd, tree, directory, name, version_of(status), expected.attributes)
@@ -401,6 +413,8 @@ class FinalMatches:
                     if before is None or (before.version, before.offset) != (version, offset):
                         return None
                     written = written or before.written
+                else:
+                    drop_cache(fd)
                 verdict = before.verdict if before is not None and offset else None
                 if self._origin is not None and verdict is None:
                     sent = digest_from(fd, self._origin)

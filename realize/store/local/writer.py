@@ -28,7 +28,7 @@ from realize.fs.handle import Handle
 from realize.fs.holes import holes_are_sure
 from realize.fs.oserrors import Deed, storage_errors
 from realize.fs.reading import hash_zeros, matching
-from realize.fs.syscalls import fsync_directory, start_writeback
+from realize.fs.syscalls import drop_cache, fsync_directory, start_writeback
 from realize.fs.tree import Inode, Tree, identity_of
 from realize.store.deltas import Assembly, ByteRun, merged
 from realize.store.hooks import CommitHooks, Sync
@@ -184,9 +184,14 @@ class PartialFile:
             return self._headroom.free(fd)
 
     def match(self, digests: Sequence[bytes], length: int) -> int:
-        """Compare blocks from the position on, move it behind those that are the same, and return their bytes."""
+        """Compare blocks from the position on, move it behind those that are the same, and return their bytes.
+
+        They come from the disk: what an earlier transfer has left in the page cache may not have been written.
+        """
         matched = 0
         with self.handle as fd, storage_errors(self.path):
+            if not self.position:
+                drop_cache(fd)
             for block in matching(fd, min(length, self.have - self.position), self.position, digests):
                 self._hasher.update(block)
                 matched += len(block)
