@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import define, field
 from twisted.internet.defer import Deferred, DeferredLock
 
 from realize.mover.events import End
@@ -15,27 +14,27 @@ from realize.mover.work import Work, whole
 from realize.values import Attributes
 
 
-@define(eq=False, repr=False)
 class _Making:
     """A call that makes directories; holds the lock until it is answered."""
 
-    paths: set[bytes]
-    lock: DeferredLock = field(factory=DeferredLock)
+    def __init__(self, paths: set[bytes]) -> None:
+        self.paths = paths
+        self.lock = DeferredLock()
 
     def answered(self) -> Deferred[None]:
         """Fires when it is answered, at once if it has been."""
         return self.lock.run(lambda: None)
 
 
-@define(eq=False, repr=False)
 class DirectoryCopies:
     """The copies of the directories of one source."""
 
-    work: Work
-    incomplete: bool = field(default=False, init=False)
-    """Whether something of a directory could not be kept."""
-    _making: list[_Making] = field(factory=list, init=False)
-    """Calls in flight that make directories."""
+    def __init__(self, work: Work) -> None:
+        self.incomplete = False
+        """Whether something of a directory could not be kept."""
+        self._work = work
+        self._making: list[_Making] = []
+        """Calls in flight that make directories."""
 
     async def make(self, paths: Sequence[bytes], here: Mapping[bytes, Attributes]) -> None:
         """Create the directories missing for these files, and wait for those that other pages are creating.
@@ -43,7 +42,7 @@ class DirectoryCopies:
         ``here`` has the directories that the files are in.
         Raises `StoreFailed` if a store refuses a whole call.
         """
-        directories = self.work.directories
+        directories = self._work.directories
         if directories is None or not paths:
             return
         earlier = list(self._making)
@@ -59,11 +58,11 @@ class DirectoryCopies:
                 for each in earlier:
                     if any(path.rpartition(b"/")[0] in each.paths for path in making.paths):
                         await each.answered()
-                if self.work.keeping is not None:
-                    wanted = await self.work.keeping.new_directories(self.work.source, wanted)
+                if self._work.keeping is not None:
+                    wanted = await self._work.keeping.new_directories(self._work.source, wanted)
                 with whole(End.DESTINATION):
                     # One that cannot be made shows when a file is put there.
-                    await self.work.destination.make_directories(wanted)
+                    await self._work.destination.make_directories(wanted)
                 directories.made(wanted)
             finally:
                 self._making.remove(making)
@@ -78,16 +77,16 @@ class DirectoryCopies:
         The destination leaves alone directories that are not ours to change, or that are gone by now.
         Raises `StoreFailed` if a store refuses a whole call.
         """
-        directories, keeping = self.work.directories, self.work.keeping
+        directories, keeping = self._work.directories, self._work.keeping
         if directories is None:
             return
-        selection = self.work.options.selection
+        selection = self._work.options.selection
         done = directories.done(waiting, ended=ended)
         meant = [each for each in done if each.mtime_ns is not None or selection.accepts_directory(each.path)]
         if meant and keeping is not None:
-            kept = await keeping.set_directories(self.work, meant)
+            kept = await keeping.set_directories(self._work, meant)
             self.incomplete = self.incomplete or not kept
         elif meant:
             with whole(End.DESTINATION):
-                await self.work.destination.set_directories(meant)
+                await self._work.destination.set_directories(meant)
         directories.forget(done)

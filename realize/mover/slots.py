@@ -45,28 +45,28 @@ BATCH_S: Final = 0.01
 """Seconds that both ends take for a batch, about."""
 
 
-@frozen(eq=False, repr=False)
 class FlightLimits:
     """How many batches and larger files may be in flight between two stores; ``jobs`` is what the user allows."""
 
-    jobs: int
-    source: IStore
-    destination: IStore
+    def __init__(self, jobs: int, source: IStore, destination: IStore) -> None:
+        self._jobs = jobs
+        self._source = source
+        self._destination = destination
 
     def may_begin_batch(self, batches: int, size: int) -> bool:
         """Whether a batch may begin beside so many others, with which it has ``size`` bytes."""
-        near = min(BATCHES_PER_JOB * self.jobs, MAX_BATCHES)
-        far = min(near + self._batches_in_a_round_trip(), FAR_BATCHES_PER_JOB * self.jobs, MAX_FAR_BATCHES)
+        near = min(BATCHES_PER_JOB * self._jobs, MAX_BATCHES)
+        far = min(near + self._batches_in_a_round_trip(), FAR_BATCHES_PER_JOB * self._jobs, MAX_FAR_BATCHES)
         return batches < near or (batches < far and size <= MAX_FAR_BYTES)
 
     def may_begin_file(self, files: int, size: int) -> bool:
         """The same for a file that is too large for a batch."""
-        far = min(self.jobs + self._batches_in_a_round_trip(), FAR_FILES_PER_JOB * self.jobs, MAX_FAR_FILES)
-        return files < self.jobs or (files < far and size <= MAX_FAR_FILE_BYTES)
+        far = min(self._jobs + self._batches_in_a_round_trip(), FAR_FILES_PER_JOB * self._jobs, MAX_FAR_FILES)
+        return files < self._jobs or (files < far and size <= MAX_FAR_FILE_BYTES)
 
     def _batches_in_a_round_trip(self) -> int:
         """How many batches both ends could work off while an answer is on its way."""
-        return int(max(self.source.round_trip(), self.destination.round_trip()) / BATCH_S)
+        return int(max(self._source.round_trip(), self._destination.round_trip()) / BATCH_S)
 
 
 class VaryingSlots:
