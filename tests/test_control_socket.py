@@ -36,7 +36,7 @@ from realize.wire.commands import Direction, GetThrottle, Hello, Moves, OpenDire
 from realize.wire.connection import Greeting, PeerProtocol, Role
 from realize.wire.control import ControlFactory, LocalUser
 from realize.wire.control_client import BACKLOG_RETRY_S, MAX_CONTROL_CONNECTIONS, connect_control
-from realize.wire.keepalive import IDLE_TIMEOUT_S
+from realize.wire.keepalive import RESTING_TIMEOUT_S
 from realize.wire.server import HANDSHAKE_TIMEOUT_S
 from tests.loopback import Log, Wire
 from tests.processes import ENVIRONMENT, Site, wait_for
@@ -182,7 +182,7 @@ def test_who_falls_silent_is_cut_off(site):
     """Pings are expected, as of peers."""
     client = greeted(site)
     client.transport.stalled = True
-    site.pass_time(IDLE_TIMEOUT_S - 1)
+    site.pass_time(RESTING_TIMEOUT_S - 1)
     before = client.server.lost
     site.pass_time(20)
 

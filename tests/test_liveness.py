@@ -1,21 +1,41 @@
 """When a connection counts as silent or stalled."""
 
+from itertools import pairwise
+
 import pytest
 from twisted.internet.task import Clock
 
-from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S, Keepalive
+from realize.wire.coarse_timers import CoarseTimers
+from realize.wire.keepalive import (
+    IDLE_TIMEOUT_S,
+    PING_AFTER_S,
+    RESTING_PING_AFTER_S,
+    RESTING_PING_BEHIND_S,
+    RESTING_STEP_S,
+    RESTING_TIMEOUT_S,
+    Keepalive,
+)
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, ReplyTimeouts
 
 
 class Watched:
     """A connection that is watched on a clock."""
 
-    def __init__(self):
-        self.clock = Clock()
+    def __init__(self, clock=None, *, may_rest=False, first=True, timers=None):
+        self.clock = clock or Clock()
+        self.may_rest = may_rest
         self.pings = 0
         self.verdicts = []
         self.replies = ReplyTimeouts(self.clock)
-        self.liveness = Keepalive(self.clock, self.replies, ping=self.ping, silent=self.silent)
+        self.liveness = Keepalive(
+            self.clock,
+            self.replies,
+            ping=self.ping,
+            silent=self.silent,
+            may_rest=lambda: self.may_rest and not self.replies.expected,
+            first=first,
+            timers=timers,
+        )
         self.liveness.start()
 
     def ping(self):
@@ -33,6 +53,13 @@ class Watched:
                 self.liveness.heard()
             if worked:
                 self.liveness.worked()
+
+    def silence(self):
+        """Let time pass until the peer is given up; the seconds that it took, whole ones."""
+        before = self.clock.seconds()
+        while not self.verdicts:
+            self.clock.advance(1)
+        return self.clock.seconds() - before
 
 
 @pytest.fixture
@@ -128,3 +155,102 @@ def test_a_connection_that_ends_with_a_ping_is_watched_no_more(watched):
     watched.clock.advance(PING_AFTER_S)
 
     assert [] == watched.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def resting(watched):
+    """The same connection, at rest for ten minutes."""
+    watched.may_rest = True
+    watched.live(600)
+    watched.pings = 0
+    return watched
+
+
+@pytest.mark.parametrize(("first", "after"), [(True, RESTING_PING_AFTER_S), (False, RESTING_PING_BEHIND_S)])
+def test_fewer_pings_are_sent_at_rest(first, after):
+    """The one side is to ping first, and the other only if that one does not."""
+    watched = Watched(may_rest=True, first=first)
+    watched.live(600)
+    before = watched.pings
+    watched.live(12 * after)
+    watched.liveness.stop()
+
+    assert 12 == watched.pings - before
+
+
+def test_silence_at_rest_is_noticed_later(resting):
+    """By as much as pings are sent later; the answer to one may take as long as otherwise."""
+    assert RESTING_TIMEOUT_S == resting.silence()
+    assert ["has not been heard of for 75 seconds"] == resting.verdicts
+
+
+@pytest.mark.parametrize(
+    "begin", [lambda each: each.replies.answered(each.liveness.asked("Status", REPLY_TIMEOUT_S)), lambda _: None]
+)
+def test_a_connection_that_was_roused_comes_to_rest_again(watched, begin):
+    """Once a while has passed in which nothing was under way."""
+    watched.may_rest = True
+    for _ in range(3):
+        begin(watched)
+        watched.live(PING_AFTER_S, worked=True)
+        watched.live(2 * PING_AFTER_S + RESTING_STEP_S)
+        before = watched.pings
+        watched.live(120)
+
+        assert 1 <= watched.pings - before <= 1 + 120 / RESTING_PING_AFTER_S
+
+
+@pytest.mark.parametrize("since", [0, 10, 34])
+def test_what_is_asked_at_rest_is_noticed_like_any_other(resting, since):
+    """The 45 seconds count from the question, whenever the peer was last heard of, and pings ask for a sign of life."""
+    resting.clock.pump([1] * since)
+    resting.pings = 0
+    resting.liveness.asked("CommitStream", SLOW_REPLY_TIMEOUT_S)
+    resting.liveness.sent()
+
+    assert IDLE_TIMEOUT_S == resting.silence()
+    assert ["has not been heard of for 45 seconds"] == resting.verdicts
+    assert resting.pings == (IDLE_TIMEOUT_S - 1) // PING_AFTER_S
+
+
+def test_what_the_peer_asks_at_rest_is_noticed_like_any_other(resting):
+    """Whatever comes that is no ping ends the rest."""
+    resting.liveness.heard()
+    resting.liveness.worked()
+    resting.may_rest = False
+
+    assert IDLE_TIMEOUT_S == resting.silence()
+    assert resting.pings == (IDLE_TIMEOUT_S - 1) // PING_AFTER_S
+
+
+def test_what_nobody_told_us_of_gives_the_peer_its_time(resting):
+    """Should something be under way that has begun with neither question nor box, the peer is asked first."""
+    resting.may_rest = False
+    while not resting.pings:
+        resting.clock.advance(1)
+
+    assert IDLE_TIMEOUT_S == resting.silence()
+
+
+def test_many_connections_at_rest_wake_up_a_process_once():
+    """Though they were made at different times."""
+    clock, pinged = Clock(), []
+    clock.advance(1000.3)
+    timers = CoarseTimers(clock)
+    crowd = []
+    for number in range(100):
+        crowd.append(Watched(clock, may_rest=True, timers=timers))
+        crowd[-1].liveness._ping = lambda number=number: pinged.append((clock.seconds(), number))
+        clock.advance(0.37)
+    for _ in range(800):
+        for each in crowd:
+            each.liveness.heard()
+        clock.advance(0.25)
+    for each in crowd:
+        each.liveness.stop()
+
+    # The first minute is over: all are at rest.
+    moments = sorted({moment for moment, _ in pinged if moment > 1070})
+    assert len(pinged) > 100
+    assert all(later - earlier > 0.9 * RESTING_STEP_S for earlier, later in pairwise(moments))
+    assert [] == clock.getDelayedCalls()

@@ -22,7 +22,7 @@ from realize.wire import commands
 from realize.wire.client import connect, connecting_protocol
 from realize.wire.commands import Reason
 from realize.wire.connection import Greeting, PeerProtocol, Role
-from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
+from realize.wire.keepalive import RESTING_TIMEOUT_S
 from realize.wire.server import (
     FULL_READ_CONNECTIONS,
     HANDSHAKE_TIMEOUT_S,
@@ -610,7 +610,7 @@ def test_what_was_carried_is_counted_by_peer(door, come):
 def test_whoever_has_said_hello_has_all_the_time_it_wants(door, come):
     """It is asked now and then whether it is still there."""
     accepted, _ = come()
-    door.clock.pump([1] * int(2 * IDLE_TIMEOUT_S))
+    door.clock.pump([1] * int(2 * RESTING_TIMEOUT_S))
 
     assert not accepted.lost
 
@@ -619,7 +619,7 @@ def test_whoever_falls_silent_is_gone(door, come):
     """Also after Hello, and it is not a refusal."""
     accepted, client = come()
     client.transport.stalled = True
-    door.clock.pump([1] * int(IDLE_TIMEOUT_S + PING_AFTER_S))
+    door.clock.pump([1] * int(RESTING_TIMEOUT_S + 1))
 
     assert accepted.lost
     assert [] == door.refusals

@@ -20,7 +20,15 @@ from realize.mover.filters import selection
 from realize.runs.checking import OF_THE_DIRECTORY, OF_THE_PEER, OF_THE_WAY
 from realize.units import parse_duration, parse_rate, parse_size
 from realize.values import Compress, OnConflict, Preserve
-from realize.wire.keepalive import IDLE_TIMEOUT_S, PING_AFTER_S
+from realize.wire.keepalive import (
+    ANSWER_AFTER_S,
+    IDLE_TIMEOUT_S,
+    PING_AFTER_S,
+    RESTING_PING_AFTER_S,
+    RESTING_PING_BEHIND_S,
+    RESTING_STEP_S,
+    RESTING_TIMEOUT_S,
+)
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S
 from tests.pages import page, quoted, rows, section
 
@@ -69,13 +77,18 @@ def test_signals():
 
 def test_when_a_connection_is_given_up():
     """The table, and the protocol, have the times that are in force."""
-    times = [f"{IDLE_TIMEOUT_S:.0f} s", f"{REPLY_TIMEOUT_S:.0f} s", f"{SLOW_REPLY_TIMEOUT_S / 60:.0f} min"]
+    slow = SLOW_REPLY_TIMEOUT_S / 60
+    times = [*(f"{each:.0f} s" for each in (IDLE_TIMEOUT_S, RESTING_TIMEOUT_S, REPLY_TIMEOUT_S)), f"{slow:.0f} min"]
     part = section(LIMITS, "Lost connections")
     liveness = page("protocol.md").partition("\n### Liveness\n")[2].partition("\n### ")[0]
 
     assert times == [row[1].removesuffix(" with only pings") for row in rows(part)]
-    assert f"nothing for {PING_AFTER_S:.0f} s" in part
-    for time in (f"{PING_AFTER_S:.0f} s", times[0], times[1], f"{SLOW_REPLY_TIMEOUT_S / 60:.0f} minutes"):
+    first, behind = (
+        f"{after:.0f} to {after + RESTING_STEP_S:.0f} s" for after in (RESTING_PING_AFTER_S, RESTING_PING_BEHIND_S)
+    )
+    at_rest = f"{first.partition(' ')[0]} to {behind.rpartition(' to ')[2]}"
+    assert f"nothing for {PING_AFTER_S:.0f} s; for {at_rest}" in part
+    for time in (f"{PING_AFTER_S:.0f} s", f"{ANSWER_AFTER_S} s", first, behind, *times[:3], f"{slow:.0f} minutes"):
         assert time in liveness
 
 

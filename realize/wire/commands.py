@@ -83,6 +83,9 @@ PUT_DIRECTORIES: Final = "put-directories"
 WALK_AHEAD: Final = "walk-ahead"
 """The capability to understand ``further`` of `Walk`."""
 
+REST: Final = "rest"
+"""The capability to answer a `Ping` at once, and to send fewer while nothing is under way."""
+
 CAPABILITIES: Final = (
     DELTAS,
     ECHO,
@@ -97,6 +100,7 @@ CAPABILITIES: Final = (
     HARD_LINKS,
     PUT_DIRECTORIES,
     WALK_AHEAD,
+    REST,
 )
 """The capabilities that this software announces in Hello, unless it is told otherwise."""
 
@@ -189,7 +193,7 @@ class Hello(RealizeCommand):
 class Ping(_OneWay):
     """I am still here.
 
-    Either side sends it when it has sent nothing for 15 s; needs no right.
+    Either side sends it when it has sent nothing for 15 s, at rest (`REST`) for longer; needs no right.
     Whoever has the capability `ECHO` answers one that wants an answer, which tells how long a round trip takes.
     """
 

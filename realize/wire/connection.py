@@ -138,7 +138,15 @@ class PeerProtocol(AnsweringProtocol):
         self.memory: Share = UNBOUNDED.of("")
         """What the peer may make us hold."""
         self._replies = ReplyTimeouts(clock)
-        self._keepalive = Keepalive(clock, self._replies, ping=self._ping, silent=self._silent, timers=timers)
+        self._keepalive = Keepalive(
+            clock,
+            self._replies,
+            ping=self._ping,
+            silent=self._silent,
+            may_rest=self._may_rest,
+            first=role is Role.ACCEPTING,
+            timers=timers,
+        )
         self.reading = BoxReader(clock, self, self._keepalive)
         """Reads what comes, in turns with other connections, and not ahead of memory."""
         self._claim = self.reading.admission.claim
@@ -147,6 +155,8 @@ class PeerProtocol(AnsweringProtocol):
         """Decides who may send content next; what is short is written without asking."""
         self.round_trip = RoundTrip(clock, self._echo)
         """How long an answer of the other end takes, as far as it has answered."""
+        self._both_rest = False
+        """Whether both ends have the capability to rest."""
         self._handles = 0
         self._listings = 0
         self._idle: list[Deferred[None]] = []
@@ -226,7 +236,7 @@ class PeerProtocol(AnsweringProtocol):
         if self._error is not None:
             return fail(self._error)
         result = Deferred[dict[str, Any]]()
-        ticket = self._replies.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
+        ticket = self._keepalive.asked(command.__name__, SLOW_REPLY_TIMEOUT_S if patient else REPLY_TIMEOUT_S)
         asked = maybeDeferred(self.callRemote, command, **arguments)
 
         def done(answer: dict[str, Any]) -> None:
@@ -364,7 +374,7 @@ class PeerProtocol(AnsweringProtocol):
 
     def expect(self, what: str) -> int:
         """Abort unless ``what`` comes in time, or other work does; returns a ticket for `expected`."""
-        return self._replies.asked(what, SLOW_REPLY_TIMEOUT_S)
+        return self._keepalive.asked(what, SLOW_REPLY_TIMEOUT_S)
 
     def expected(self, ticket: int) -> None:
         """It has come, or nobody waits for it any more."""
@@ -603,6 +613,7 @@ class PeerProtocol(AnsweringProtocol):
         self.theirs = theirs
         self.reading.parser.limit = boxes.MAX_BOX_BYTES
         ours, known = self.greeting.capabilities, theirs.capabilities
+        self._both_rest = commands.REST in ours and commands.REST in known
         if commands.ZSTD in ours and commands.ZSTD in known:
             always = commands.ZSTD_ALWAYS in ours or commands.ZSTD_ALWAYS in known
             self.compression = Compression(self, self.in_thread, always=always)
@@ -626,6 +637,18 @@ class PeerProtocol(AnsweringProtocol):
             return Deferred()
         asked: Deferred[object] = self._sendBoxCommand(commands.Ping.commandName, amp.Box())
         return asked
+
+    def _may_rest(self) -> bool:
+        """Whether both ends can, and nothing is under way, or waits to be read or sent."""
+        return (
+            self._both_rest
+            and not self._replies.expected
+            and not self._running
+            and not len(self.streams)
+            and self.reading.is_at_rest
+            and not self.sending.full
+            and not getattr(self.transport, "queued", 0)
+        )
 
     def _silent(self, what: str) -> None:
         self.log.warning("peer_silent", reason=what)

@@ -3,10 +3,15 @@
 Owns one timer of a connection and no bytes; whoever has many connections gives them timers that are served together.
 The peer is gone if nothing at all is received for `IDLE_TIMEOUT_S`, or if a reply is overdue; how long replies may
 take is in `realize.wire.reply_timeouts`.
+
+A connection is at rest here if nothing but pings came for `PING_AFTER_S`, and its owner says that nothing is under way.
+It has longer times then, and the usual ones from the moment when something begins again.
+The two sides need not agree: each answers the pings of the other, so the one that is not at rest hears enough.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -25,9 +30,28 @@ ANSWER_AFTER_S: Final = PING_AFTER_S / 2
 IDLE_TIMEOUT_S: Final = 45.0
 """The peer counts as gone after this long without receiving anything."""
 
+RESTING_PING_AFTER_S: Final = 35.0
+"""The same as `PING_AFTER_S` at rest, for the side that pings first.
+
+Some proxies forget a connection on which nothing goes for 50 seconds.
+"""
+
+RESTING_PING_BEHIND_S: Final = 45.0
+"""The same for the other side, which only answers unless the first one fails to ping."""
+
+RESTING_STEP_S: Final = 5.0
+"""Pings at rest are sent on whole multiples of this, by the clock: many connections wake up a process once."""
+
+RESTING_TIMEOUT_S: Final = RESTING_PING_BEHIND_S + IDLE_TIMEOUT_S - PING_AFTER_S
+"""The same as `IDLE_TIMEOUT_S` at rest: the answer to a ping may take as long as it may otherwise."""
+
 
 class Keepalive:
-    """Watches one connection; calls ``ping`` to send one, and ``silent`` with the reason if the peer is gone."""
+    """Watches one connection; calls ``ping`` to send one, and ``silent`` with the reason if the peer is gone.
+
+    ``may_rest`` says whether the peer agrees to rest, and nothing is under way.
+    ``first`` says whether we ping first then.
+    """
 
     def __init__(
         self,
@@ -36,6 +60,8 @@ class Keepalive:
         *,
         ping: Callable[[], None],
         silent: Callable[[str], None],
+        may_rest: Callable[[], bool],
+        first: bool,
         timers: Timers | None = None,
     ) -> None:
         self._clock = clock
@@ -43,8 +69,13 @@ class Keepalive:
         self._replies = replies
         self._ping = ping
         self._silent = silent
+        self._may_rest = may_rest
+        self._ping_at_rest_after = RESTING_PING_AFTER_S if first else RESTING_PING_BEHIND_S
         self._call: Cancellable | None = None
         self._heard = self._sent = 0.0
+        self._roused = 0.0
+        """When something began, at rest."""
+        self._resting = False
         self._deaf = False
         self._watching = False
 
@@ -76,6 +107,14 @@ class Keepalive:
     def worked(self) -> None:
         """Note that something other than a ping was received."""
         self._replies.last_work = self._heard
+        if self._resting:
+            self._rouse()
+
+    def asked(self, what: str, patience: float) -> int:
+        """Note that an answer to ``what`` is expected within ``patience`` seconds; see `ReplyTimeouts.asked`."""
+        if self._resting:
+            self._rouse()
+        return self._replies.asked(what, patience)
 
     def sent(self) -> None:
         """Note that bytes were sent."""
@@ -86,8 +125,32 @@ class Keepalive:
         self._deaf = on
         self.heard()
 
+    @property
+    def _ping_after(self) -> float:
+        return self._ping_at_rest_after if self._resting else PING_AFTER_S
+
+    @property
+    def _waiting_since(self) -> float:
+        return max(self._heard, self._roused)
+
+    @property
+    def _patience(self) -> float:
+        return RESTING_TIMEOUT_S if self._resting else IDLE_TIMEOUT_S
+
+    def _rouse(self) -> None:
+        """End the rest: the usual times count from now."""
+        self._resting = False
+        if self._watching:
+            self._roused = self._clock.seconds()
+            if self._call is not None:
+                self._call.cancel()
+            self._call = self._timers.callLater(PING_AFTER_S, self._check)
+
     def _schedule(self, now: float) -> None:
-        due = min(self._sent + PING_AFTER_S, self._heard + IDLE_TIMEOUT_S, now + PING_AFTER_S)
+        ping = self._sent + self._ping_after
+        if self._resting:
+            ping = math.ceil(ping / RESTING_STEP_S) * RESTING_STEP_S
+        due = min(ping, self._waiting_since + self._patience)
         self._call = self._timers.callLater(max(due - now, 0.0), self._check)
 
     def _check(self) -> None:
@@ -95,15 +158,19 @@ class Keepalive:
         now = self._clock.seconds()
         if self._deaf:
             self._heard = now
-        if now - self._heard >= IDLE_TIMEOUT_S:
-            self._silent(f"has not been heard of for {IDLE_TIMEOUT_S:.0f} seconds")
+        if now - self._waiting_since >= self._patience:
+            self._silent(f"has not been heard of for {self._patience:.0f} seconds")
             return
         overdue = self._replies.overdue(now)
         if overdue is not None:
             self._silent(overdue)
             return
         try:
-            if now - self._sent >= PING_AFTER_S:
+            resting = now - self._replies.last_work >= PING_AFTER_S and self._may_rest()
+            if self._resting and not resting:
+                self._roused = now
+            self._resting = resting
+            if now - self._sent >= self._ping_after:
                 self._ping()
                 self._sent = now
         finally:

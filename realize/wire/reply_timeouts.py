@@ -32,6 +32,11 @@ class ReplyTimeouts:
         self._asked: dict[int, tuple[float, float, str]] = {}
         self._questions = 0
 
+    @property
+    def expected(self) -> bool:
+        """Whether there are any."""
+        return bool(self._asked)
+
     def asked(self, what: str, patience: float = REPLY_TIMEOUT_S) -> int:
         """Note that an answer to ``what`` is expected within ``patience`` seconds; return a ticket for `answered`."""
         self._questions += 1
