@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
+import weakref
 
 import pytest
 from attrs import evolve
@@ -85,6 +87,28 @@ async def test_what_is_written_while_it_is_read_is_not_read(root, behind, monkey
     [answer] = await store.read_small([b"f"])
 
     assert isinstance(answer, SourceChanged)
+
+
+@pytest.fixture
+def _no_search_for_garbage():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_search_for_garbage")
+async def test_a_failure_does_not_keep_the_content_of_the_batch(root, behind):
+    """Of each batch that a search for garbage finds only later, 2 MiB would stay until then."""
+    behind.plant(b"there", b"x")
+    store = await opened(root)
+
+    answers = await store.read_small([b"there", b"missing", b"../up"])
+    read = weakref.ref(answers[0])
+    errors = answers[1:]
+    del answers
+
+    assert [NotFound, BadName] == kinds(errors)
+    assert read() is None
 
 
 # Writing
@@ -330,3 +354,17 @@ async def test_what_cannot_be_written_leaves_no_directory(root, behind, monkeypa
 
     assert [NoSpace, Stored] == kinds(answers)
     assert [b"a", b"a/yes"] == behind.everything()
+
+
+@pytest.mark.usefixtures("_no_search_for_garbage")
+async def test_a_failure_does_not_keep_the_content_that_came(root):
+    """Nor at the destination."""
+    store = await opened(root)
+
+    files = [small_file(b"good", b"x"), evolve(small_file(b"bad", b"y"), digest=bytes(32))]
+    came = weakref.ref(files[0])
+    answers = await store.put_small(files, REPLACE)
+    del files
+
+    assert [Stored, VerifyFailed] == kinds(answers)
+    assert came() is None

@@ -100,7 +100,8 @@ def read_batch(
             try:
                 fetched = _read(location, tree, path, left, clock, at_hand, removing=removing)
             except RealizeError as error:
-                answers.append(error)
+                # Its traceback has this frame, and so would keep the content of all others until a search for garbage.
+                answers.append(error.with_traceback(None))
             except (OSError, MemoryError) as error:
                 answers.append(storage_error(error, path, Deed.READ))
             else:
@@ -171,7 +172,7 @@ def write_batch(
                         free -= file.size
                     batch.items[number] = _write(location, tree, file, policy, batch.anchor, salt, origin, syncs)
                 except RealizeError as error:
-                    batch.items[number] = error
+                    batch.items[number] = error.with_traceback(None)  # which has all files, as above
                 except (OSError, MemoryError) as error:
                     batch.items[number] = storage_error(error, file.path, Deed.CREATE)
             if any(isinstance(item, RealizeError) for item in batch.items):
