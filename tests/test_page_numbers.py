@@ -20,7 +20,7 @@ from realize.runs.check_findings import MAX_CLOCK_SKEW_S, SLOW_COMMIT_S
 from realize.runs.checking import STEP_TIMEOUT_S
 from realize.runs.metrics import PUSH_INTERVAL_S
 from realize.runs.reconnecting import MAX_DELAY_S
-from realize.store.client.store import MAX_LISTED_ENTRIES
+from realize.store.client.listing import MAX_LISTED_ENTRIES
 from realize.store.local.promised_space import STALLED_AFTER_S
 from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S
 from realize.telemetry.logging.limiting import MAX_PEER_EVENTS

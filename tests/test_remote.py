@@ -9,7 +9,6 @@ from twisted.internet.defer import Deferred
 from realize.errors import BadName, Busy, ConnectionFailed, NoSpace, NotFound, ProtocolError, StorageError, Unanswered
 from realize.extras import Extras
 from realize.store.client import small_files as remote_small
-from realize.store.client import store as remote
 from realize.store.client import streams as remote_streams
 from realize.store.client.small_files import FIRST_BATCH_BYTES, SLOW_LINK_BATCH_BYTES
 from realize.store.client.store import MAX_PACKS_IN_FLIGHT, RemoteStore
@@ -615,7 +614,7 @@ def test_a_listing_that_fails_has_ended(asking):
 
 def test_a_listing_has_no_more_names_than_there_can_be(asking, monkeypatch):
     """As many as that are not too many yet."""
-    monkeypatch.setattr(remote, "MAX_LISTED_ENTRIES", 2)
+    monkeypatch.setattr("realize.store.client.listing.MAX_LISTED_ENTRIES", 2)
     listing = asking.store.walk()
     pages = [asking.ask(listing.next_page())]
     for name in (b"a", b"b", b"c"):

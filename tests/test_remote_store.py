@@ -27,7 +27,6 @@ from realize.errors import (
 )
 from realize.extras import Extras
 from realize.store import deltas
-from realize.store.client import store as remote
 from realize.store.client.store import RemoteStore
 from realize.store.server.responders import DirectoryResponders
 from realize.store.server.streams import STREAM_IDLE_TIMEOUT_S, ServedRead
@@ -411,7 +410,7 @@ class Endless(amp.CommandLocator):
 @pytest.mark.parametrize("entries", [[], [Entry(b"f", Kind.FILE, 1, 1)]], ids=["empty pages", "one name for ever"])
 def test_a_listing_without_an_end_ends(monkeypatch, entries):
     """In one sentence, and not asking for ever."""
-    monkeypatch.setattr(remote, "MAX_LISTED_ENTRIES", 50)
+    monkeypatch.setattr("realize.store.client.listing.MAX_LISTED_ENTRIES", 50)
     daemon = Endless(entries)
 
     def welcome(protocol, _):

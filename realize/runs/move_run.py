@@ -39,6 +39,7 @@ LOADED_AHEAD: Final = (
     "realize.mover.links",
     "realize.mover.pruning",
     "realize.runs.connections",
+    "realize.store.client.listing",
     "realize.store.client.store",
     "realize.store.client.streams",
     "realize.store.local.reader",
@@ -48,7 +49,7 @@ LOADED_AHEAD: Final = (
     "twisted.internet.endpoints",
 )
 """What these need: a dry run, large files, symlinks, replacing several names of a file, the end of a run that prunes,
-and a connection, which may not be made at once."""
+and a connection, which may not be made at once, with what a peer lists."""
 
 KEEPING_AHEAD: Final = (
     "realize.mover.grouped",

@@ -8,7 +8,6 @@ Nothing here has a timeout of its own: the connection has one, for replies (`rea
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -37,7 +36,6 @@ from realize.values import (
     FoundSymlink,
     HardLink,
     HardLinked,
-    Kind,
     Linked,
     OnConflict,
     Preserve,
@@ -65,17 +63,6 @@ R = TypeVar("R")
 
 MAX_PACKS_IN_FLIGHT: Final = 32
 """Packs of one store that are in flight at once; others wait for their turn."""
-
-_UNASKED_IDENTITIES: Final = "the peer tells identities of files that it was not asked for"
-
-MAX_PAGES_AHEAD: Final = 3
-"""Pages of a listing that are asked for ahead at most; the peer counts 4 MiB for each."""
-
-PAGE_S: Final = 0.05
-"""Seconds that it takes to work off a page, about."""
-
-MAX_LISTED_ENTRIES: Final = 1 << 28
-"""Most entries of one listing: more than any usable directory has, so a peer's endless listing ends here."""
 
 
 @implementer(IStore)
@@ -212,6 +199,9 @@ class RemoteStore:
         """See `IStore`."""
         if one_file_system:
             self._require(commands.ONE_FILE_SYSTEM, "stay on one file system")
+        # Loaded only for those who move from a peer.
+        from realize.store.client.listing import RemoteListing
+
         return RemoteListing(
             self._protocol,
             self._opened(),
@@ -239,7 +229,9 @@ class RemoteStore:
 
         entries = await self._packed(paths, packing.measure_examined, ask)
         if not hard_links and any(isinstance(entry, Entry) and entry.identity for entry in entries):
-            raise ProtocolError(_UNASKED_IDENTITIES)
+            from realize.store.client.listing import UNASKED_IDENTITIES
+
+            raise ProtocolError(UNASKED_IDENTITIES)
         return Examined(entries, min(times))
 
     def describe(self, paths: Sequence[bytes]) -> Deferred[list[Existing | RealizeError]]:
@@ -576,108 +568,6 @@ class RemoteStore:
             return failed
         answers = gatherResults([ask(pack) for pack in packs], consumeErrors=True)
         return answers.addCallbacks(_joined, _first)
-
-
-@implementer(IListing)
-class RemoteListing:
-    """Requests the next page while the last one is being processed, over a long link some more."""
-
-    held = 0
-
-    def __init__(
-        self,
-        protocol: PeerProtocol,
-        handle: int,
-        *,
-        partials: bool,
-        avoid: bytes,
-        leave: Sequence[bytes],
-        one_file_system: bool,
-        links: bool,
-        hard_links: bool,
-    ) -> None:
-        self._protocol = protocol
-        self._listing = protocol.choose_listing()
-        self._question = {"handle": handle, "listing": self._listing, "partials": partials, "avoid": avoid}
-        self._first: dict[str, Any] = {
-            "leave": list(leave) or None,
-            "one_file_system": one_file_system or None,
-            "links": links or None,
-            "hard_links": hard_links or None,
-        }
-        """What only the first question says."""
-        theirs = protocol.theirs
-        self._further: dict[str, Any] = (
-            {"further": True} if theirs is not None and commands.WALK_AHEAD in theirs.capabilities else {}
-        )
-        """What the others say, if the peer lets several of them wait."""
-        self._links = links
-        self._hard_links = hard_links
-        self._ahead: deque[Deferred[dict[str, Any]]] = deque()
-        self.now_ns = 0
-        self._started = False
-        self._ended = False
-        self._listed = 0
-
-    @cancellable
-    async def next_page(self) -> list[Entry]:
-        """See `IListing`."""
-        while not self._ended:
-            asked = self._ahead.popleft() if self._ahead else self._ask()
-            try:
-                answer = await asked
-            except RealizeError:
-                self._end()
-                raise
-            self._listed += len(answer["entries"])
-            if answer["more"] and not answer["entries"]:
-                self.close()
-                raise ProtocolError("the peer sends empty pages of a listing without end")
-            if not self._links and any(entry.kind is Kind.LINK for entry in answer["entries"]):
-                self.close()
-                raise ProtocolError("the peer lists symlinks that it was not asked for")
-            if not self._hard_links and any(entry.identity for entry in answer["entries"]):
-                self.close()
-                raise ProtocolError(_UNASKED_IDENTITIES)
-            if self._listed > MAX_LISTED_ENTRIES:
-                self.close()
-                raise ProtocolError(f"the peer lists more than {MAX_LISTED_ENTRIES:,} names")
-            if not answer["more"]:
-                self._end()
-            while not self._ended and len(self._ahead) < self._pages_ahead():
-                self._ahead.append(self._ask())
-            self.now_ns = answer["now"]
-            if answer["entries"]:
-                return list(answer["entries"])
-        return []
-
-    def _pages_ahead(self) -> int:
-        """How many pages to ask for ahead: all of them wait for a round trip, and a page is worked off in less."""
-        if not self._further:
-            return 1
-        return min(MAX_PAGES_AHEAD, 1 + int((self._protocol.round_trip.look() or 0.0) / PAGE_S))
-
-    def _ask(self) -> Deferred[dict[str, Any]]:
-        first, self._first = self._first, self._further
-        self._started = True
-        asked = self._protocol.call(commands.Walk, patient=True, **self._question, **first)
-        # A page requested ahead may fail before anybody waits for it: then the error is kept until somebody does.
-        held = Deferred[dict[str, Any]]()
-        asked.addCallbacks(held.callback, held.errback)
-        return held
-
-    def _end(self) -> None:
-        self._ended = True
-        while self._ahead:
-            self._ahead.popleft().addErrback(ignore_expected)
-
-    def close(self) -> None:
-        """See `IListing`."""
-        if self._ended:
-            return
-        self._end()
-        if self._started and not self._protocol.lost:
-            self._protocol.call(commands.EndWalk, listing=self._listing).addErrback(ignore_expected)
 
 
 def _nothing(_: object) -> None:
