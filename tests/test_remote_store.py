@@ -552,7 +552,7 @@ def test_a_listing_may_be_given_up(served):
         listing.close()
         served.flush()
 
-    assert {} == served.responders._listings
+    assert 0 == len(served.responders._listings)
     assert [] == served.result(listing.next_page())
 
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from attrs import define, evolve, field
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, fail
+from attrs import define, evolve
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger as TwistedLogger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -41,6 +41,7 @@ from realize.logger import Logger
 from realize.store.hooks import FileHooks, Saved
 from realize.store.interfaces import IListing, IStore
 from realize.store.server.audit import AuditLog
+from realize.store.server.listings import ServedListings
 from realize.store.server.observers import ObservedRead, ObservedWrite, count_not_read
 from realize.store.server.rights import PUT, DirectoryRights, rights_in
 from realize.store.server.small_files import ServedBatches
@@ -48,12 +49,10 @@ from realize.store.server.streams import ServedRead, ServedWrite
 from realize.tracing import run_of
 from realize.units import display_name
 from realize.values import (
-    MAX_VALUE_BYTES,
     SLICE_BYTES,
     Attributes,
     Chunk,
     Directory,
-    Entry,
     Expected,
     Fetched,
     FoundSymlink,
@@ -112,24 +111,6 @@ class _Opened:
     """Whether its store notes which files it may link."""
 
 
-@define(eq=False, repr=False)
-class _Listing:
-    """A listing that the peer is reading, and the entries of its last page that did not fit the answer."""
-
-    handle: int
-    pages: IListing
-    claim: Claim
-    """The memory that the listing takes."""
-    left: list[Entry] = field(factory=list)
-    turn: DeferredLock = field(factory=DeferredLock)
-    """Held by who gets the next page."""
-    asked: Deferred[list[Entry]] | None = None
-
-
-_NO_PAGE: Final = {"entries": (), "more": False, "now": 0}
-"""The answer about a listing that has ended already."""
-
-
 class DirectoryResponders(amp.CommandLocator):
     """Answers the commands that concern directories, for one peer on one connection."""
 
@@ -155,7 +136,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._log = log
         self._watch = FileHooks() if watch is None else watch
         self._directories: dict[int, _Opened | None] = {}
-        self._listings: dict[int, _Listing] = {}
+        self._listings = ServedListings(protocol.memory)
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
         self._reads: dict[int, tuple[int, ServedRead]] = {}
         self._batches = ServedBatches(protocol)
@@ -296,15 +277,11 @@ class DirectoryResponders(amp.CommandLocator):
         further: bool | None = None,  # noqa: FBT001 -- an argument of AMP
     ) -> dict[str, Any]:
         opened = self._directory(handle, Right.READ)
-        found = self._listings.get(listing)
-        if found is None and further:
-            return {**_NO_PAGE}
-        if found is None:
-            if len(self._listings) >= commands.MAX_LISTINGS:
-                raise Busy(f"this connection has {commands.MAX_LISTINGS} listings open already")
+
+        def begin() -> IListing:
             if leave is not None and not rules_fit(leave):
                 raise ProtocolError("too many rules for a listing")
-            pages = opened.store.walk(
+            return opened.store.walk(
                 partials=partials,
                 avoid=avoid,
                 leave=leave or (),
@@ -312,49 +289,19 @@ class DirectoryResponders(amp.CommandLocator):
                 links=bool(links),
                 hard_links=bool(hard_links),
             )
-            found = _Listing(handle, pages, self._claimed(0))
-            self._listings[listing] = found
-        elif found.handle != handle or (found.turn.locked and not further):
-            raise ProtocolError(f"listing {listing} is in use")
-        await found.turn.acquire()
-        try:
-            return await self._next_page(opened, listing, found)
-        finally:
-            found.turn.release()
 
-    async def _next_page(self, opened: _Opened, listing: int, found: _Listing) -> dict[str, Any]:
-        if self._listings.get(listing) is not found:
-            return {**_NO_PAGE}
+        found = self._listings.find(listing, handle, begin, further=bool(further))
         try:
-            if not found.left:
-                found.asked = found.pages.next_page()
-                found.left = list(await found.asked)
-                found.claim.become(found.pages.held)
+            page = await self._listings.next_page(found)
         except BaseException as error:
-            self._end_listing(listing)
             self._refused(error, opened.rights.directory, opened.audit.base, "list")
             raise
-        finally:
-            found.asked = None
-        if not found.left:
-            self._end_listing(listing)
-            return {"entries": [], "more": False, "now": found.pages.now_ns}
-        page = next(packing.fit(found.left, packing.measure_entry, most=MAX_VALUE_BYTES))
-        found.left = found.left[len(page) :]
-        return {"entries": page, "more": True, "now": found.pages.now_ns}
+        return {"entries": page.entries, "more": page.more, "now": page.now_ns}
 
     @commands.EndWalk.responder
     def _end_walk(self, listing: int) -> dict[str, Any]:
-        self._end_listing(listing)
+        self._listings.end(listing)
         return {}
-
-    def _end_listing(self, number: int) -> None:
-        listing = self._listings.pop(number, None)
-        if listing is not None:
-            listing.claim.release()
-            listing.pages.close()
-            if listing.asked is not None:
-                listing.asked.cancel()
 
     # Many files at once.
 
@@ -781,10 +728,9 @@ class DirectoryResponders(amp.CommandLocator):
         )
 
     async def _release(self, opened: _Opened, handle: int) -> None:
-        for number, listing in list(self._listings.items()):
-            if listing.handle == handle:
-                with _log.failuresHandled("while a listing was ended"):
-                    self._end_listing(number)
+        for number in self._listings.numbers(handle):
+            with _log.failuresHandled("while a listing was ended"):
+                self._listings.end(number)
         for owner, reading in list(self._reads.values()):
             if owner == handle:
                 with _log.failuresHandled("while a file was closed"):
