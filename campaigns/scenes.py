@@ -11,9 +11,11 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+
+from attrs import frozen
 
 from campaigns.attributes import AttributeOracle, AttributePlanter
 from campaigns.mounts import Image, Small, Strict, run
@@ -285,47 +287,80 @@ def strict(folder: Path, report: Report) -> None:
             stage.note_removals(answer["lost"], answer["bare"])
 
 
+@frozen(eq=False)
+class _OnImage:
+    """A case whose destination is on a disk that forgets what it was not told to flush."""
+
+    image: Image
+    below: Path
+    """The destination, from where the disk is mounted."""
+    stage: Stage
+    planter: Planter
+    rng: random.Random
+
+    def leave(self, kept: str, number: int) -> None:
+        """See `Image.leave`; counts the blocks."""
+        self.stage.report.counts["blocks lost"] += self.image.leave(kept, number)
+
+    def go_back(self, kept: str, number: int) -> None:
+        """Stop everything, and go on with what the disk has then: see `Image.leave`."""
+        self.stage.freeze()
+        self.leave(kept, number)
+        self.stage.kill_all()
+        self.image.revert()
+
+
+@contextlib.contextmanager
+def _on_image(folder: Path, report: Report, kind: str, *, all_of_it: bool, begun: bool) -> Iterator[_OnImage]:
+    """A case that ends undisturbed; if ``begun``, there are files, and things in their way, on the disk from the start.
+
+    With ``all_of_it``, all that can be preserved is.
+    """
+    rng, oracle, planter = (_begin_with_attributes if all_of_it else _begin)(folder, report)
+    direction = rng.choice(_DIRECTIONS)
+    options, further = (_ALL_OF_IT, _ACCEPTS_ALL) if all_of_it else ((), "")
+    oracle.inodes_stay, oracle.marks_stay = False, True
+    with Image(folder, kind) as image:
+        deeper = rng.choice(["", "new/deep"]) if begun and direction == "local" else ""
+        below = Path("inbox") / deeper
+        oracle.destination = image.mounted / below
+        (image.mounted / "inbox").mkdir()
+        if begun:
+            planter.wave(large=1)
+            if not deeper:
+                planter.obstacles()
+        run("sync", "-f", image.mounted)
+        options = (*options, *_pace(rng, direction))
+        stage = Stage(folder, report, oracle, direction, options=options, further=further)
+        report.title = f"{direction} {deeper}".rstrip()
+        try:
+            yield _OnImage(image, below, stage, planter, rng)
+            _end(stage, planter)
+        finally:
+            stage.close()
+
+
 def _image(kind: str, *, all_of_it: bool = False) -> Callable[[Path, Report], None]:
     def scene(folder: Path, report: Report) -> None:
-        rng, oracle, planter = (_begin_with_attributes if all_of_it else _begin)(folder, report)
-        direction = rng.choice(_DIRECTIONS)
-        options, further = (_ALL_OF_IT, _ACCEPTS_ALL) if all_of_it else ((), "")
-        oracle.inodes_stay, oracle.marks_stay = False, True
-        with Image(folder, kind) as image:
-            below = rng.choice(["", "new/deep"]) if direction == "local" else ""
-            oracle.destination = image.mounted / "inbox" / below
-            (image.mounted / "inbox").mkdir()
-            planter.wave(large=1)
-            if not below:
-                planter.obstacles()
-            run("sync", "-f", image.mounted)
-            options = (*options, *_pace(rng, direction))
-            stage = Stage(folder, report, oracle, direction, options=options, further=further)
-            report.title = f"{direction} {below}"
-            try:
-                for number in range(EVENTS):
-                    _go_on(stage, planter)
-                    stage.somewhere()
-                    kept = rng.choice(["all", "none", "some", "some", "first"])
-                    if rng.random() < 0.4:
-                        stage.freeze()
-                        report.counts["blocks lost"] += image.leave(kept, number)
-                        stage.kill_all()
-                        image.revert()
-                        stage.event("power cut")
-                        stage.check()
-                        stage.revive()
-                        continue
-                    gone = oracle.not_at_source()
-                    report.counts["blocks lost"] += image.leave(kept, number)
-                    report.events["look after a cut"] += 1
-                    with image.look() as left:
-                        stage.fault(*oracle.lost(gone, left / "inbox" / below))
-                    if rng.random() < 0.2:
-                        stage.kill_command()
-                _end(stage, planter)
-            finally:
-                stage.close()
+        with _on_image(folder, report, kind, all_of_it=all_of_it, begun=True) as case:
+            stage, rng = case.stage, case.rng
+            for number in range(EVENTS):
+                _go_on(stage, case.planter)
+                stage.somewhere()
+                kept = rng.choice(["all", "none", "some", "some", "first"])
+                if rng.random() < 0.4:
+                    case.go_back(kept, number)
+                    stage.event("power cut")
+                    stage.check()
+                    stage.revive()
+                    continue
+                gone = stage.oracle.not_at_source()
+                case.leave(kept, number)
+                report.events["look after a cut"] += 1
+                with case.image.look() as left:
+                    stage.fault(*stage.oracle.lost(gone, left / case.below))
+                if rng.random() < 0.2:
+                    stage.kill_command()
 
     scene.__doc__ = f"The power goes under {kind}, with what its disk was not told to flush."
     return scene
@@ -333,34 +368,19 @@ def _image(kind: str, *, all_of_it: bool = False) -> Callable[[Path, Report], No
 
 def _dying(kind: str) -> Callable[[Path, Report], None]:
     def scene(folder: Path, report: Report) -> None:
-        rng, oracle, planter = _begin_with_attributes(folder, report)
-        direction = rng.choice(_DIRECTIONS)
-        oracle.inodes_stay, oracle.marks_stay = False, True
-        with Image(folder, kind) as image:
-            oracle.destination = image.mounted / "inbox"
-            oracle.destination.mkdir()
-            run("sync", "-f", image.mounted)
-            options = (*_ALL_OF_IT, *_pace(rng, direction))
-            stage = Stage(folder, report, oracle, direction, options=options, further=_ACCEPTS_ALL)
-            report.title = direction
-            try:
-                for number in range(EVENTS):
-                    _go_on(stage, planter)
-                    stage.somewhere()
-                    image.fail()
-                    stage.event("disk fails")
-                    oracle.note_failures()
-                    # What is answered from now on is answered while, or after, the file system notices.
-                    stage.wait(0, rng.choice([0.05, 0.5, 3]))
-                    stage.freeze()
-                    report.counts["blocks lost"] += image.leave("none", number)
-                    stage.kill_all()
-                    image.revert()
-                    stage.check()
-                    stage.revive()
-                _end(stage, planter)
-            finally:
-                stage.close()
+        with _on_image(folder, report, kind, all_of_it=True, begun=False) as case:
+            stage = case.stage
+            for number in range(EVENTS):
+                _go_on(stage, case.planter)
+                stage.somewhere()
+                case.image.fail()
+                stage.event("disk fails")
+                stage.oracle.note_failures()
+                # What is answered from now on is answered while, or after, the file system notices.
+                stage.wait(0, case.rng.choice([0.05, 0.5, 3]))
+                case.go_back("none", number)
+                stage.check()
+                stage.revive()
 
     scene.__doc__ = f"The disk under {kind} fails, and is as it was when it took its last flush."
     return scene
