@@ -1,4 +1,4 @@
-"""Limits, standard streams, signal handlers and the age of this process."""
+"""Limits, free memory, standard streams, signal handlers and the age of this process."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from typing import Any, Final, TextIO
 
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 
 KEPT_FREE_BYTES: Final = 64 << 20
 """Memory at the end of a heap that the C library keeps when it is free, instead of giving it back at once."""
 
 MAPPED_BYTES: Final = 16 << 20
 """A piece of memory from this size on is given back when it is free: larger than any piece of content."""
+
+MALLOC_ARENAS: Final = 2
+"""Heaps that the threads of a daemon share; each heap keeps some free memory."""
 
 
 def allow_many_files() -> None:
@@ -41,6 +45,22 @@ def keep_freed_memory() -> None:
         keep = ctypes.CDLL(None).mallopt
         keep(_M_MMAP_THRESHOLD, MAPPED_BYTES)
         keep(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
+
+
+def bound_heaps() -> Callable[[], object] | None:
+    """Limit the heaps, of which the C library makes one for each thread; for a process that may serve many peers.
+
+    Returns a function that gives back their free memory, or None without glibc.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    try:
+        bound, trim = library.mallopt, library.malloc_trim
+    except AttributeError:
+        return None
+    bound(_M_ARENA_MAX, MALLOC_ARENAS)
+    return lambda: trim(ctypes.c_size_t(0))
 
 
 def hold_standard_streams() -> None:

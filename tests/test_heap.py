@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 import pytest
 from twisted.internet.task import Clock
 
 from realize.daemon import heap
-from realize.daemon.heap import HEAP_CHECK_INTERVAL_S, MIN_GROWTH_BYTES, Heap, bound_heaps
+from realize.daemon.heap import HEAP_CHECK_INTERVAL_S, MIN_GROWTH_BYTES, Heap
+from realize.process import bound_heaps
 
 
 class Process:
@@ -131,7 +133,7 @@ def test_what_was_held_is_given_back_when_it_has_become_free(process, monkeypatc
 
 def test_where_there_are_no_such_calls_nothing_is_watched(monkeypatch):
     """Another C library has neither, and no need of them."""
-    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     clock = Clock()
     Heap(clock, lambda: 0, bound_heaps()).start()
 

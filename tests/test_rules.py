@@ -177,7 +177,6 @@ def test_only_what_twistd_runs_touches_the_process():
     touching = {name for name in found(touches_the_process) if not name.startswith("cli/")}
 
     assert {
-        "daemon/heap.py",  # by `bound_heaps`, which twistd_service calls
         "daemon/logs.py",
         "daemon/tap.py",
         "daemon/twistd_service.py",

@@ -26,7 +26,6 @@ UNITS = {"S", "NS", "MS", "BYTES", "BPS", "FRACTION", "CHARS", "COLUMNS", "DIGIT
 NO_COUNT = {
     "config.addresses.DEFAULT_PORT": "a number of TCP",
     "config.addresses.LISTEN_BACKLOG": "the word of listen(2) for connections that wait",
-    "daemon.heap._M_ARENA_MAX": "a number of mallopt(3)",
     "fs.acls._GROUP_TAG": "a number of acl(5)",
     "fs.acls._MASK_TAG": "a number of acl(5)",
     "fs.acls._OWNING_GROUP_TAG": "a number of acl(5)",
@@ -47,6 +46,7 @@ NO_COUNT = {
     "fs.syscalls._SIGURG": "a number of a signal",
     "moves.child._MFD_NOEXEC_SEAL": "a flag of memfd_create(2)",
     "numbered.MAX_NAME_NUMBER": "a number of a name",
+    "process._M_ARENA_MAX": "a number of mallopt(3)",
     "process._M_MMAP_THRESHOLD": "a number of mallopt(3)",
     "process._M_TRIM_THRESHOLD": "a number of mallopt(3)",
     "store.deltas.EMPTY": "stands for an offset",

@@ -1,13 +1,12 @@
-"""Give free memory back to the system.
+"""Give free memory back to the system when the process has grown.
 
-The C library keeps memory that was freed between blocks still in use, and a separate heap for each thread.
+The C library keeps memory that was freed between blocks still in use (`realize.process` tells it how much).
 So memory that the daemon once used for its peers would stay resident for ever, though it is free.
 Only glibc does this, and only glibc has the calls to change it; elsewhere there is nothing to do.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 from collections.abc import Callable
@@ -28,22 +27,7 @@ MIN_FREED_BYTES: Final = 1 << 20
 MAX_SKIPPED_CHECKS: Final = 63
 """Checks that are skipped at most after useless trims."""
 
-MALLOC_ARENAS: Final = 2
-"""Heaps that the threads share; each heap keeps some free memory."""
-
-_M_ARENA_MAX: Final = -8  # malloc.h
 _MEMORY_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-def bound_heaps() -> Callable[[], object] | None:
-    """Limit the number of heaps; returns a function that gives back their free memory, or None without glibc."""
-    library = ctypes.CDLL(None)
-    try:
-        bound, trim = library.mallopt, library.malloc_trim
-    except AttributeError:
-        return None
-    bound(_M_ARENA_MAX, MALLOC_ARENAS)
-    return lambda: trim(ctypes.c_size_t(0))
 
 
 def resident() -> int:

@@ -23,7 +23,7 @@ from realize.concurrency.reactor import IReactor
 from realize.concurrency.thread_pool import ThreadPool, when_ended
 from realize.config import Config, read_config
 from realize.config.changes import changed_keys
-from realize.daemon.heap import Heap, bound_heaps
+from realize.daemon.heap import Heap
 from realize.daemon.logs import DaemonLogs, complain
 from realize.daemon.readiness import Readiness
 from realize.daemon.reloading import Reloaded
@@ -31,7 +31,13 @@ from realize.daemon.service import RealizedService
 from realize.daemon.service_manager import ServiceManager
 from realize.errors import ConfigError, RealizeError
 from realize.exit_codes import DaemonExitCode
-from realize.process import SignalHandlers, allow_many_files, keep_freed_memory, show_threads_when_aborted
+from realize.process import (
+    SignalHandlers,
+    allow_many_files,
+    bound_heaps,
+    keep_freed_memory,
+    show_threads_when_aborted,
+)
 
 DRAIN_KILL_AFTER_S: Final = 15.0
 """A stopping daemon is killed this long after its drain time."""
