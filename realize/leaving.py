@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
 
-from attrs import define, frozen
+from attrs import frozen
 
 from realize.by_value import ByValue
 
@@ -77,11 +77,11 @@ def _read(text: bytes) -> _Rule:
     return _Rule(text[:1] == ENTER, path.startswith("/"), components)
 
 
-@define(eq=False, slots=False, repr=False)
 class Leaving:
     """Applies rules to the directories of one listing; compiles the rules at the first one."""
 
-    rules: Sequence[bytes] = ()
+    def __init__(self, rules: Sequence[bytes] = ()) -> None:
+        self.rules = rules
 
     @cached_property
     def _rules(self) -> list[_Rule]:

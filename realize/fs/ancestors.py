@@ -6,20 +6,18 @@ import os
 import threading
 from typing import Final
 
-from attrs import define, field
-
 from realize.fs.descriptors import release
 from realize.fs.syscalls import BTRFS, file_system, fsync_directory, syncfs, syncs_as_a_whole
 
 _UPWARDS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-@define(eq=False, repr=False)
 class Ancestors:
     """The directories above one root, up to the mount point; the first call of `sync` makes them durable."""
 
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
-    _durable: bool = field(default=False, init=False)
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._durable = False
 
     def sync(self, root_fd: int) -> None:
         """Return once every directory above the open root is on stable storage; raises `OSError`."""

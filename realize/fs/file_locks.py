@@ -20,8 +20,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from attrs import define, field
-
 from realize.errors import Busy
 from realize.units import display_name
 
@@ -31,14 +29,14 @@ _NO_WAIT_S: Final = 1.0
 """For this long after a lock was not obtained, other locks are tried only once: a thousand files may follow."""
 
 
-@define(eq=False, repr=False)
 class FileLocks:
     """The locks of this process; may be used by several threads."""
 
-    sleep: Callable[[float], None] = time.sleep
-    now: Callable[[], float] = time.monotonic
-    _no_wait_until: float = field(default=0.0, init=False)
-    _devices: dict[int, threading.Lock] = field(factory=dict, init=False)
+    def __init__(self, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.monotonic) -> None:
+        self.sleep = sleep
+        self.now = now
+        self._no_wait_until = 0.0
+        self._devices: dict[int, threading.Lock] = {}
 
     def of_device(self, device: int) -> threading.Lock:
         """Return the lock for all files of a file system on which flock(2) is of no use."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 
 from realize.by_value import ByValue
 
@@ -72,18 +72,14 @@ class Present(ByValue):
         return min([self.stamp_ns - stamp_ns, *(age for age in ages if 0 <= age <= self.running_ns)])
 
 
-@define(eq=False, repr=False)
 class Stamps:
     """Knows the settings of the clock that stamps files since this was created; may be used by several threads."""
 
-    read: Callable[[], Reading] = read_clocks
-    _settings: list[_ClockSetting] = field(factory=list, init=False)
-    """In order of time, and so of ``ahead_ns``: a setting that is not behind the next one is dropped."""
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
-    _began_ns: int = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Take the first reading."""
+    def __init__(self, read: Callable[[], Reading] = read_clocks) -> None:
+        self.read = read
+        self._settings: list[_ClockSetting] = []
+        """In order of time, and so of ``ahead_ns``: a setting that is not behind the next one is dropped."""
+        self._lock = threading.Lock()
         self._began_ns = self.note()
 
     def note(self) -> int:

@@ -6,8 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeAlias, TypeVar
 
-from attrs import define, field
-
 from realize.errors import Unanswered
 from realize.mover.events import End, Finished, Unknown
 from realize.mover.interfaces import Arrived
@@ -21,7 +19,6 @@ _How = TypeVar("_How")
 BatchOutcome: TypeAlias = Finished | Unknown | SideError
 
 
-@define(eq=False, repr=False)
 class MovingBatch(Generic[_Found, _How]):
     """What is moved together, between the steps; each ends up in ``outcomes``.
 
@@ -29,10 +26,11 @@ class MovingBatch(Generic[_Found, _How]):
     the manifest was told of it.
     """
 
-    work: Work
-    outcomes: dict[bytes, BatchOutcome] = field(factory=dict, init=False)
-    arrived: list[tuple[_Found, _How]] = field(factory=list, init=False)
-    recorded: bool = field(default=False, init=False)
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.outcomes: dict[bytes, BatchOutcome] = {}
+        self.arrived: list[tuple[_Found, _How]] = []
+        self.recorded = False
 
     @abstractmethod
     def paths(self) -> Iterable[bytes]:

@@ -10,30 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from attrs import define, field
-
 from realize.values import OWNERS, Attributes, Directory, Entry, Kind
 
 MAX_REMEMBERED_DIRECTORIES: Final = 10_000
 """Once this many are remembered, those that are done get their permissions and times and are forgotten."""
 
 
-@define(eq=False, repr=False)
 class Directories:
     """The directories of one source; kept when the source is listed again after a lost connection.
 
     ``location_mode`` is the permissions of the source itself, for a destination that does not exist yet; else None.
     """
 
-    location_mode: int | None = None
-    _above: list[tuple[bytes, Attributes]] = field(factory=list, init=False)
-    _filled: dict[bytes, Attributes] = field(factory=dict, init=False)
-    """Those whose copies files are put into, directly or further below."""
-    _unmade: dict[bytes, Directory] = field(factory=dict, init=False)
-    """Those that were announced, and are not known to have been made."""
-    _narrow: dict[bytes, Attributes] = field(factory=dict, init=False)
-    """Those that lack a permission of the owner; a killed run may have left a copy that still has it."""
-    _most: int = field(factory=lambda: MAX_REMEMBERED_DIRECTORIES, init=False)
+    def __init__(self, location_mode: int | None = None) -> None:
+        self.location_mode = location_mode
+        self._above: list[tuple[bytes, Attributes]] = []
+        self._filled: dict[bytes, Attributes] = {}
+        """Those whose copies files are put into, directly or further below."""
+        self._unmade: dict[bytes, Directory] = {}
+        """Those that were announced, and are not known to have been made."""
+        self._narrow: dict[bytes, Attributes] = {}
+        """Those that lack a permission of the owner; a killed run may have left a copy that still has it."""
+        self._most = MAX_REMEMBERED_DIRECTORIES
 
     def begin(self) -> None:
         """Start with the first page of a listing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from realize.by_value import ByValue
 from realize.values import Existing, Stored, coarseness_ns
@@ -16,14 +16,14 @@ MAX_FILES: Final = 8192
 """Files remembered at most; of those dropped, the oldest first, it is said only that they arrived, or changed."""
 
 
-@define(eq=False, repr=False)
 class OtherNames:
     """Files of the destination of which the run has replaced one name, or found what one leads to identical.
 
     Both change their change time.  This says why such a file stays, and decides nothing.
     """
 
-    _files: dict[bytes, tuple[int | None, int]] = field(factory=dict, init=False)
+    def __init__(self) -> None:
+        self._files: dict[bytes, tuple[int | None, int]] = {}
 
     def note(self, existing: Existing) -> None:
         """Note that what was ``existing`` under one name has lost that name, or is relied on."""

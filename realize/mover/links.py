@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import define, evolve
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from realize.errors import LinkRefused, RealizeError, Unanswered
@@ -106,11 +106,12 @@ async def plan_links(work: Work, batch: Sequence[Entry]) -> None:
             )
 
 
-@define(eq=False, repr=False)
 class _LinkBatch(MovingBatch[FoundSymlink, Linked]):
     """The symlinks of one batch."""
 
-    entries: dict[bytes, Entry]
+    def __init__(self, work: Work, entries: dict[bytes, Entry]) -> None:
+        super().__init__(work)
+        self.entries = entries
 
     async def read(self) -> list[FoundSymlink]:
         """Read all symlinks; returns those that could be read."""

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Final
 
-from attrs import define, field
-
 from realize.mover.events import End, Observer, Progressed
 from realize.values import Entry, Travelled
 
@@ -23,15 +21,14 @@ def _nothing_travels() -> None:
     return None
 
 
-@define(eq=False, repr=False)
 class _BatchProgress:
     """The sizes of the files of a batch, and how many samples were taken while it is in flight."""
 
-    sizes: dict[bytes, int]
-    samples: int = 0
+    def __init__(self, sizes: dict[bytes, int]) -> None:
+        self.sizes = sizes
+        self.samples = 0
 
 
-@define(eq=False, repr=False)
 class Progress:
     """Emits `Progressed` events that report each byte once.
 
@@ -39,17 +36,16 @@ class Progress:
     Between two stores of this machine it returns None, and progress is what has been written.
     """
 
-    in_transit: Callable[[], Sequence[Travelled] | None] = _nothing_travels
-    end: End = End.DESTINATION
-    """Which side that store is on."""
-    watches: bool = field(init=False)
-    """Whether `look` has anything to sample: one of the stores is at the other end of a connection."""
-    _reported: dict[bytes, int] = field(factory=dict)
-    _batches: list[_BatchProgress] = field(factory=list)
-
-    def __attrs_post_init__(self) -> None:
-        """Find out whether there is a connection to look at."""
-        self.watches = self.in_transit() is not None
+    def __init__(
+        self, in_transit: Callable[[], Sequence[Travelled] | None] = _nothing_travels, end: End = End.DESTINATION
+    ) -> None:
+        self.in_transit = in_transit
+        self.end = end
+        """Which side that store is on."""
+        self.watches = in_transit() is not None
+        """Whether `look` has anything to sample: one of the stores is at the other end of a connection."""
+        self._reported: dict[bytes, int] = {}
+        self._batches: list[_BatchProgress] = []
 
     @contextmanager
     def batch(self, files: Sequence[Entry]) -> Iterator[None]:

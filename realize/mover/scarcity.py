@@ -7,21 +7,18 @@ tried.
 
 from __future__ import annotations
 
-from attrs import define, field
-
-from realize.by_value import ByValue
 from realize.errors import NoSpace
 from realize.units import display_name, format_size
 
 
-@define(repr=False)
-class Scarcity(ByValue):
+class Scarcity:
     """The files for which there was no space, shared by all sources of a run."""
 
-    _too_large: int | None = field(default=None, init=False)
-    _left: dict[str, tuple[int, int]] = field(factory=dict, init=False)
-    tight: bool = field(default=False, init=False)
-    """Whether content was sent in vain; from then on files are sent one at a time."""
+    def __init__(self) -> None:
+        self._too_large: int | None = None
+        self._left: dict[str, tuple[int, int]] = {}
+        self.tight = False
+        """Whether content was sent in vain; from then on files are sent one at a time."""
 
     def failed(self, size: int) -> None:
         """Note that a file of this size was sent, at least in part, and did not fit."""

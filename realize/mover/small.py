@@ -11,7 +11,7 @@ from itertools import takewhile
 from operator import attrgetter
 from typing import Final, TypeAlias
 
-from attrs import define, evolve, field
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from realize.by_value import ByValue
@@ -148,7 +148,6 @@ async def move_small(
         work.emit(UnderWay(-under_way))
 
 
-@define(eq=False, repr=False)
 class _SmallBatch(MovingBatch[Fetched, Stored | None]):
     """The files of one batch; ``arrived`` has each with what was stored, or None if the file was there already.
 
@@ -156,9 +155,11 @@ class _SmallBatch(MovingBatch[Fetched, Stored | None]):
     that are there under one.
     """
 
-    candidates: dict[bytes, Candidate]
-    numbers: dict[bytes, int] = field(factory=dict)
-    beside: dict[bytes, bytes] = field(factory=dict)
+    def __init__(self, work: Work, candidates: dict[bytes, Candidate]) -> None:
+        super().__init__(work)
+        self.candidates = candidates
+        self.numbers: dict[bytes, int] = {}
+        self.beside: dict[bytes, bytes] = {}
 
     async def read(self) -> tuple[list[Fetched], list[Fetched]]:
         """Read all files; returns those whose name is free at the destination, and those whose name is taken."""

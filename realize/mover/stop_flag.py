@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from attrs import define
 
-from realize.by_value import ByValue
-
-
-@define(repr=False)
-class StopFlag(ByValue):
+class StopFlag:
     """Set once, from outside the run; ``took_effect`` tells afterwards whether it kept anything from being started."""
 
-    requested: bool = False
-    took_effect: bool = False
-    why: str = "the time limit was reached"
+    def __init__(self) -> None:
+        self.requested = False
+        self.took_effect = False
+        self.why = "the time limit was reached"
 
     def reached(self, why: str) -> None:
         """Say that something was kept from being started, for another reason than time, and start nothing new."""

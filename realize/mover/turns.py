@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 
-@define(eq=False, repr=False)
 class SourceTurns:
     """Lets one job run at a time, and the next one beside it once the running ones made no progress for ``patience``.
 
@@ -15,11 +13,12 @@ class SourceTurns:
     At most one job may wait.
     """
 
-    clock: IReactorTime
-    patience: float
-    _inside: int = 0
-    _waiting: Deferred[None] | None = None
-    _timer: IDelayedCall | None = None
+    def __init__(self, clock: IReactorTime, patience: float) -> None:
+        self.clock = clock
+        self.patience = patience
+        self._inside = 0
+        self._waiting: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
 
     def acquire(self) -> Deferred[None]:
         """Fires when the next job may run."""

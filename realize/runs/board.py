@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+from attrs import define
 
 from realize.by_value import ByValue
 from realize.mover.events import (
@@ -28,13 +28,13 @@ class InFlight(ByValue):
     reached: int
 
 
-@define(repr=False)
-class Sent(ByValue):
+class Sent:
     """Counts the bytes of content that travelled, each once, including those of files that never arrived."""
 
-    total: int = 0
-    _counted: dict[bytes, int] = field(factory=dict)
-    """For each file that has not ended, its part of ``total``."""
+    def __init__(self) -> None:
+        self.total = 0
+        self._counted: dict[bytes, int] = {}
+        """For each file that has not ended, its part of ``total``."""
 
     def __call__(self, event: Event) -> None:
         """Take one event into account."""
@@ -52,24 +52,23 @@ class Sent(ByValue):
                 pass
 
 
-@define(repr=False)
-class Board(ByValue):
+class Board:
     """How far a run is, for a display while it works; sizes are in bytes.
 
     ``done`` is how much of the files found is at the destination, including parts that an earlier run had sent.
     ``moved`` is the progress of this run alone: what was sent, copied from old versions, or left out as holes.
     """
 
-    found_files: int = 0
-    found_bytes: int = 0
-    listed: bool = False
-    """Whether the listing is complete, so that no more files will be found."""
-    done_files: int = 0
-    done: int = 0
-    sent: Sent = field(factory=Sent)
-    in_flight: dict[bytes, InFlight] = field(factory=dict)
-
-    _copied: int = 0
+    def __init__(self) -> None:
+        self.found_files = 0
+        self.found_bytes = 0
+        self.listed = False
+        """Whether the listing is complete, so that no more files will be found."""
+        self.done_files = 0
+        self.done = 0
+        self.sent = Sent()
+        self.in_flight: dict[bytes, InFlight] = {}
+        self._copied = 0
 
     @property
     def moved(self) -> int:

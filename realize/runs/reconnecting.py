@@ -6,11 +6,9 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from realize.by_value import ByValue
 from realize.errors import ConnectionFailed, mending
 from realize.locations import Location, RemoteLocation
 from realize.mover.events import Observer, Retrying
@@ -29,12 +27,12 @@ FAILED_ATTEMPTS_BEFORE_ADVICE: Final = 5
 """After this many failed attempts, some six seconds, the user is told how to find the cause."""
 
 
-@define(repr=False)
-class Backoff(ByValue):
+class Backoff:
     """Delays that double from `FIRST_DELAY_S` up to `MAX_DELAY_S`; ``chance`` returns random numbers from 0 to 1."""
 
-    chance: Callable[[], float]
-    attempts: int = 0
+    def __init__(self, chance: Callable[[], float], attempts: int = 0) -> None:
+        self.chance = chance
+        self.attempts = attempts
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""

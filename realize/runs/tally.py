@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from attrs import define, field
-
-from realize.by_value import ByValue
 from realize.errors import RealizeError, is_busy
 from realize.exit_codes import ExitCode
 from realize.mover.events import (
@@ -36,24 +33,23 @@ ARRIVED = (How.CREATED, How.REPLACED, How.RENAMED, How.ALREADY_THERE)
 """The outcomes after which the file is at the destination."""
 
 
-@define(repr=False)
-class _Counts(ByValue):
+class _Counts:
     """Counts of files by how they ended."""
 
-    finished: Counter[How] = field(factory=Counter)
-    finished_bytes: Counter[How] = field(factory=Counter)
-    links: int = 0
-    """Symlinks among the files that are at the destination."""
-    linked: int = 0
-    """Names among them that are hard links to another one."""
-    planned: Counter[Action] = field(factory=Counter)
-    planned_bytes: int = 0
-    left: int = 0
-    held_back: int = 0
-    pruned: int = 0
+    def __init__(self) -> None:
+        self.finished: Counter[How] = Counter()
+        self.finished_bytes: Counter[How] = Counter()
+        self.links = 0
+        """Symlinks among the files that are at the destination."""
+        self.linked = 0
+        """Names among them that are hard links to another one."""
+        self.planned: Counter[Action] = Counter()
+        self.planned_bytes = 0
+        self.left = 0
+        self.held_back = 0
+        self.pruned = 0
 
 
-@define(repr=False)
 class Tally(_Counts):
     """Files and bytes by outcome.
 
@@ -61,43 +57,45 @@ class Tally(_Counts):
     entries that are never moved (symlinks, devices, ...), are reported, but nothing went wrong with them.
     """
 
-    sources: Sequence[str] = ()
-    """The resolved source locations; empty until known, as is ``destination``."""
-    destination: str = ""
-    found_files: int = 0
-    found_bytes: int = 0
-    removed: int = 0
-    hole_bytes: int = 0
-    """How many bytes of the files that were sent did not travel because they are holes."""
-    compression_saved_bytes: int = 0
-    """How many bytes of what was sent did not travel because it was compressed; known at the end."""
-    failed: int = 0
-    busy: int = 0
-    """How many of those that ``failed`` are in use by others: see `realize.errors.is_busy`."""
-    not_kept: dict[str, None] = field(factory=dict)
-    """The kinds of attributes that were not kept of some files, which were moved all the same."""
-    steps: int = 0
-    """Grows with all lasting progress: files that end, and parts of others that the destination turns out to keep."""
-    interrupted: dict[bytes, tuple[int, int | None]] = field(factory=dict)
-    """Files that were started and not completed: size, and how many bytes are durable there (None if unknown)."""
-    unknown: dict[bytes, Unknown] = field(factory=dict)
-    """Files of which it is unknown what became, because no answer came."""
-    _kept: dict[bytes, int] = field(factory=dict, init=False)
-    """For each file that has not ended, how many bytes the destination had when it was last started."""
-    _sent: Sent = field(factory=Sent, init=False)
-    _in_flight: dict[bytes, int] = field(factory=dict, init=False)
-    """Large files in flight, and their sizes."""
-    _small_in_flight: int = field(default=0, init=False)
-    """The number of small files in flight."""
-    _abandoned: int = field(default=0, init=False)
-    _recounted: _Counts = field(factory=_Counts, init=False)
-    """Counts of files that are still at the current source, and so are found again if its listing starts again."""
-    _failures: dict[bytes, tuple[bool, bool]] = field(factory=dict, init=False)
-    """What failed of the current source, whether it was found, and whether it is busy; removed if it ends otherwise."""
-    _failed_files: int = field(default=0, init=False)
-    """How many of those that ``failed`` were found: the others are directories and whole sources."""
-    _lost: bool = field(default=False, init=False)
-    """Whether the connection was lost and the listing has not started again; until then, all counts hold."""
+    def __init__(self, sources: Sequence[str] = (), destination: str = "") -> None:
+        super().__init__()
+        self.sources = sources
+        """The resolved source locations; empty until known, as is ``destination``."""
+        self.destination = destination
+        self.found_files = 0
+        self.found_bytes = 0
+        self.removed = 0
+        self.hole_bytes = 0
+        """How many bytes of the files that were sent did not travel because they are holes."""
+        self.compression_saved_bytes = 0
+        """How many bytes of what was sent did not travel because it was compressed; known at the end."""
+        self.failed = 0
+        self.busy = 0
+        """How many of those that ``failed`` are in use by others: see `realize.errors.is_busy`."""
+        self.not_kept: dict[str, None] = {}
+        """The kinds of attributes that were not kept of some files, which were moved all the same."""
+        self.steps = 0
+        """Grows with all lasting progress: files that end, and parts of others that the destination keeps."""
+        self.interrupted: dict[bytes, tuple[int, int | None]] = {}
+        """Files that were started and not completed: size, and how many bytes are durable there (None if unknown)."""
+        self.unknown: dict[bytes, Unknown] = {}
+        """Files of which it is unknown what became, because no answer came."""
+        self._kept: dict[bytes, int] = {}
+        """For each file that has not ended, how many bytes the destination had when it was last started."""
+        self._sent = Sent()
+        self._in_flight: dict[bytes, int] = {}
+        """Large files in flight, and their sizes."""
+        self._small_in_flight = 0
+        """The number of small files in flight."""
+        self._abandoned = 0
+        self._recounted = _Counts()
+        """Counts of files that are still at the current source, and so are found again if its listing starts again."""
+        self._failures: dict[bytes, tuple[bool, bool]] = {}
+        """What failed of the current source, whether it was found and is busy; removed if it ends otherwise."""
+        self._failed_files = 0
+        """How many of those that ``failed`` were found: the others are directories and whole sources."""
+        self._lost = False
+        """Whether the connection was lost and the listing has not started again; until then, all counts hold."""
 
     def __call__(self, event: Event) -> None:
         """Count one event."""

@@ -14,8 +14,6 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from attrs import define
-
 MIN_CATCH_UP_S: Final = 0.003
 """Seconds of lateness that are always made up for; a timer of a punctual reactor is late by one millisecond at most."""
 
@@ -23,12 +21,12 @@ MAX_CATCH_UP_S: Final = 0.1
 """Seconds of lateness that are made up for at most; longer ones are no load, but a process that stood still."""
 
 
-@define(eq=False, repr=False)
 class Lateness:
     """Watches one timer."""
 
-    _bound: float = MIN_CATCH_UP_S
-    _grew: float = 0.0
+    def __init__(self) -> None:
+        self._bound = MIN_CATCH_UP_S
+        self._grew = 0.0
 
     def begin(self, due: float, now: float) -> float:
         """The moment from which on to serve at ``now``: ``due``, when it was to be done, or as long ago as counts."""

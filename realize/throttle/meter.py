@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define
-
 SLOT_S: Final = 1.0
 """Length of a slot in seconds."""
 
 
-@define(eq=False, repr=False)
 class Meter:
     """Counts bytes as they pass; all times are seconds of one clock, which should be monotonic."""
 
-    total: int = 0
-    """All bytes ever counted."""
-    _start: float = 0.0
-    _current: float = 0.0
-    _previous: float = 0.0
+    def __init__(self) -> None:
+        self.total = 0
+        """All bytes ever counted."""
+        self._start = 0.0
+        self._current = 0.0
+        self._previous = 0.0
 
     def count(self, amount: int, now: float) -> None:
         """Count ``amount`` bytes that passed at ``now``."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define, field
-
-from realize.by_value import ByValue
 from realize.runs.board import Board
 from realize.units import format_duration, format_size
 
@@ -17,12 +14,12 @@ TIME_LEFT_WINDOW_S: Final = 10.0
 """The window of the rate from which the time left is estimated."""
 
 
-@define(repr=False)
-class RateWindow(ByValue):
+class RateWindow:
     """The rate of a growing count over the last ``window`` seconds."""
 
-    window: float
-    _samples: list[tuple[float, int]] = field(factory=list)
+    def __init__(self, window: float) -> None:
+        self.window = window
+        self._samples: list[tuple[float, int]] = []
 
     def rate(self, now: float, count: int) -> float:
         """Take a sample and return the rate, in units per second; 0.0 with the first sample."""

@@ -20,7 +20,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 
 from realize.concurrency.shielded import RunInThread
@@ -76,26 +75,28 @@ def refuse_reserve(path: bytes, free: int | None, needed: int) -> None:
         raise NoSpace(f"{display_name(path)}: {os.strerror(errno.ENOSPC)}: the free space belongs to the reserve")
 
 
-@define(eq=False, repr=False)
 class Headroom:
     """The space available in one directory; shared by all stores of it.
 
     Methods that take a ``location`` look there for partials that may be removed.
     """
 
-    _run_in_thread: RunInThread
-    ledger: Ledger = field(factory=Ledger)
-    reserve: Reserve = NO_RESERVE
-    """May be changed at any time."""
-    freed: Freed = lambda _path, _size: None
-    partials: KnownPartials = field(init=False)
-    made: int = field(default=0, init=False)
-    """How many times space was freed: an attempt that began before the last time is worth repeating."""
-    _making: DeferredLock = field(factory=DeferredLock, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Begin with no known partials."""
-        self.partials = KnownPartials(self._run_in_thread)
+    def __init__(
+        self,
+        run_in_thread: RunInThread,
+        ledger: Ledger | None = None,
+        reserve: Reserve = NO_RESERVE,
+        freed: Freed = lambda _path, _size: None,
+    ) -> None:
+        self._run_in_thread = run_in_thread
+        self.ledger = Ledger() if ledger is None else ledger
+        self.reserve = reserve
+        """May be changed at any time."""
+        self.freed = freed
+        self.partials = KnownPartials(run_in_thread)
+        self.made = 0
+        """How many times space was freed: an attempt that began before the last time is worth repeating."""
+        self._making = DeferredLock()
 
     def wait(self) -> Waiting:
         """Return the waiting state of a caller; call it before the first attempt."""

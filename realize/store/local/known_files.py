@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from attrs import define, field
-
 from realize.fs.identities import identity_token
 from realize.fs.tree import Inode
 from realize.values import Stored, Version
@@ -19,18 +17,18 @@ MAX_LINKABLE_FILES: Final = 4096
 """Files known at most, some 200 bytes each; beyond it the oldest is dropped, and its content is sent for each name."""
 
 
-@define(eq=False, repr=False)
 class KnownFiles:
     """The files, by identity token, with their change time and digest; knows nothing before `begin`.
 
     Used by the threads of a store.
     """
 
-    _salt: bytes | None = None
-    _files: dict[bytes, tuple[int, bytes | None]] = field(factory=dict, init=False)
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
-    linking: threading.Lock = field(factory=threading.Lock, init=False)
-    """Held while a file gets a name: that changes its change time."""
+    def __init__(self) -> None:
+        self._salt: bytes | None = None
+        self._files: dict[bytes, tuple[int, bytes | None]] = {}
+        self._lock = threading.Lock()
+        self.linking = threading.Lock()
+        """Held while a file gets a name: that changes its change time."""
 
     @property
     def noting(self) -> bool:

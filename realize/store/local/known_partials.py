@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from attrs import define, field
 from twisted.internet.defer import DeferredLock
 
 from realize.concurrency.shielded import RunInThread
@@ -19,15 +18,15 @@ MIN_LOOK_AGE_S: Final = 5.0
 """How long the result of a search is used at least; that of a long one is used ten times as long as it took."""
 
 
-@define(eq=False, repr=False)
 class KnownPartials:
     """The partials found by the last search, and those left since; some may be gone, or be written again."""
 
-    _run_in_thread: RunInThread
-    _location: RootedLocation | None = field(default=None, init=False)
-    _found: dict[bytes, WalkEntry] = field(factory=dict, init=False)
-    _until: float = field(default=0.0, init=False)
-    _looking: DeferredLock = field(factory=DeferredLock, init=False)
+    def __init__(self, run_in_thread: RunInThread) -> None:
+        self._run_in_thread = run_in_thread
+        self._location: RootedLocation | None = None
+        self._found: dict[bytes, WalkEntry] = {}
+        self._until = 0.0
+        self._looking = DeferredLock()
 
     async def on(self, location: RootedLocation, device: int) -> list[WalkEntry]:
         """Return the known partials below a location that are on that device, searching anew if that is due."""

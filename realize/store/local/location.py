@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Final
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, field, frozen
 
 from realize.by_value import ByValue
 from realize.errors import BadName, Conflict, NotFound, NotRegular, RealizeError, StorageError, Unavailable
@@ -127,13 +127,13 @@ class BackupPlace(ByValue):
         return Backup(names.join((*directory[self.base :], name)), self.own)
 
 
-@define(eq=False, repr=False)
 class Backups:
     """Where the daemon keeps what is replaced in a directory, which a reload may change while peers are connected."""
 
-    place: BackupPlace | None = None
-    max_age_s: float | None = None
-    """Seconds after which a backup is removed; None: never."""
+    def __init__(self, place: BackupPlace | None = None) -> None:
+        self.place = place
+        self.max_age_s: float | None = None
+        """Seconds after which a backup is removed; None: never."""
 
 
 @frozen(eq=False, repr=False)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -49,22 +48,19 @@ class Crowded(Exception):
         """The file's own partial, relative to the root; not to be removed, since its content need not be sent again."""
 
 
-@define(eq=False, repr=False)
 class Promise:
     """Space promised to one file that is being written; sizes are in bytes, without holes."""
 
-    size: int
-    on_disk: int
-    replaced: int
-    """Size of the file that it replaces, which becomes free at the end."""
-    file_system: FileSystem
-    _now: Callable[[], float]
-    _grown: int = field(init=False)
-    _grown_at: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Start the time in which it must grow."""
-        self._grown, self._grown_at = self.on_disk, self._now()
+    def __init__(
+        self, size: int, on_disk: int, replaced: int, file_system: FileSystem, now: Callable[[], float]
+    ) -> None:
+        self.size = size
+        self.on_disk = on_disk
+        self.replaced = replaced
+        """Size of the file that it replaces, which becomes free at the end."""
+        self.file_system = file_system
+        self._now = now
+        self._grown, self._grown_at = on_disk, now()
 
     @property
     def left(self) -> int:
@@ -91,18 +87,18 @@ class Promise:
         self.file_system.promises.discard(self)
 
 
-@define(eq=False, repr=False)
 class FileSystem:
     """The promises made on one file system, and the callers that wait for space there."""
 
-    device: int
-    _now: Callable[[], float]
-    _clock: IReactorTime | None
-    promises: set[Promise] = field(factory=set, init=False)
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
-    _changes: int = field(default=0, init=False)
-    _waiting: list[Deferred[None]] = field(factory=list, init=False)
-    _polling: IDelayedCall | None = field(default=None, init=False)
+    def __init__(self, device: int, now: Callable[[], float], clock: IReactorTime | None) -> None:
+        self.device = device
+        self._now = now
+        self._clock = clock
+        self.promises: set[Promise] = set()
+        self._lock = threading.Lock()
+        self._changes = 0
+        self._waiting: list[Deferred[None]] = []
+        self._polling: IDelayedCall | None = None
 
     def promise(self, size: int, on_disk: int, replaced: int, measure: Callable[[], int | None]) -> Promise:
         """Promise space for the rest of a file, or raise `Crowded`; for a thread.
