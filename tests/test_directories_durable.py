@@ -10,11 +10,11 @@ import pytest
 
 from realize.errors import Busy, Conflict, NotFound, StorageError
 from realize.fs import ancestors
-from realize.store.local import group_commit
+from realize.store.local import directories, group_commit
 from realize.store.local.group_commit import Anchor, sync_directories
 from realize.store.local.location import Root
 from realize.store.local.store import root_identity
-from realize.values import Committed, Expected, OnConflict, Stored
+from realize.values import Committed, Directory, Expected, OnConflict, Stored
 from tests.local_stores import REPLACE, behind, opened, root
 from tests.store_helpers import digest, how, small_file
 
@@ -213,3 +213,39 @@ def test_directories_that_cannot_be_made_durable_at_once_are_named(tree, monkeyp
     failed = sync_directories(tree, [(), (b"a",), (b"c",)], Anchor(99, tree.identity(())[0]))
 
     assert [".: ", "a: ", "c: "] == [str(error)[:3] for error in failed.values()]
+
+
+async def test_final_attributes_that_cannot_be_made_durable_fail_as_a_whole(root, behind, monkeypatch):
+    """The source must not rely on what a power cut would take."""
+    for path in (b"bad/f", b"good/f"):
+        behind.plant(path, b"x")
+    store = await opened(root)
+    monkeypatch.setattr(directories, "open_anchor", lambda _tree: None)
+    monkeypatch.setattr(group_commit, "fsync_directory", failing(root, b"bad"))
+
+    with pytest.raises(StorageError, match="bad: Input/output error"):
+        await store.set_directories([Directory(path, 0o755, 1) for path in (b"good", b"bad")])
+    assert [True] == await store.set_directories([Directory(b"good", 0o755, 1)])
+
+
+async def test_directories_that_are_gone_before_they_are_durable_fail_nothing(root, behind, monkeypatch):
+    """A program that has taken all files may remove them at any time."""
+    behind.plant(b"d/f", b"x")
+    store = await opened(root)
+    sync = directories.sync_directories
+
+    def removing(*arguments):
+        shutil.rmtree(behind.at(b"d"))
+        return {**sync(*arguments), (b"d",): StorageError("d: was removed meanwhile")}
+
+    monkeypatch.setattr(directories, "sync_directories", removing)
+
+    assert [True] == await store.set_directories([Directory(b"d", 0o755, 1)])
+
+
+async def test_directories_that_are_not_ours_cost_no_sync(root, behind, monkeypatch):
+    """Nothing was set."""
+    store = await opened(root)
+    monkeypatch.setattr(directories, "sync_directories", lambda *_: pytest.fail("asked"))
+
+    assert [False] == await store.set_directories([Directory(b"missing", 0o755, 1)])

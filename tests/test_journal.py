@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import pytest
 
@@ -20,7 +21,7 @@ from realize.store.hooks import CommitHooks
 from realize.store.local import group_commit, links
 from realize.store.local import small_files as small
 from realize.store.local.headroom import Headroom
-from realize.values import Expected, HardLink, OnConflict, Symlink
+from realize.values import Directory, Expected, HardLink, OnConflict, Symlink
 from tests.local_stores import REPLACE, SALT, DirectoryBehind, at_once, behind, opened, root
 from tests.store_helpers import digest, small_file
 
@@ -97,6 +98,8 @@ def install(journal, monkeypatch):
     def change_time(name, **given):
         if "dir_fd" in given:
             journal.change(("utime", str(name)), named(name, given["dir_fd"]), silently=True)
+        elif isinstance(name, int) and stat.S_ISDIR(os.fstat(name).st_mode):
+            journal.change(("utime", os.readlink(f"/proc/self/fd/{name}")), inode(name), silently=True)
         utime(name, **given)
 
     def change_owner(path, uid, gid):
@@ -104,7 +107,10 @@ def install(journal, monkeypatch):
         chown(path, uid, gid)
 
     def change_mode(fd, mode):
-        journal.change(None, inode(fd), silently=True)  # of a partial, which is synced, or without its mark
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        # That of a partial is synced with it, or is without its mark.
+        what = ("fchmod", os.readlink(f"/proc/self/fd/{fd}")) if is_directory else None
+        journal.change(what, inode(fd), silently=True)
         fchmod(fd, mode)
 
     def change_nothing(fd, uid, gid):
@@ -176,6 +182,16 @@ async def put_large(store):
     return [await writing.commit(digest(b"x"), None)]
 
 
+async def set_directories(store):
+    """The final mode and time of a directory; and of more than are synced one by one."""
+    return await store.set_directories([Directory(b"full/deep", 0o750, 10**9), Directory(b"full", 0o511, 10**9)])
+
+
+async def set_one_directory(store):
+    """Of one that keeps its mode."""
+    return await store.set_directories([Directory(b"full", 0o755, 10**9)])
+
+
 async def find_there(store):
     """A file that somebody else may just have written."""
     return await store.settle([Expected(b"known", 5, digest(b"known"))])
@@ -190,6 +206,8 @@ KINDS = [
     put_many_files,
     put_by_two,
     put_large,
+    set_directories,
+    set_one_directory,
     find_there,
 ]
 
@@ -198,6 +216,7 @@ async def tried(kind, root, behind, monkeypatch, journal):
     """The answers on that journal, of a store that has put a file, and knows it."""
     for path in (b"old", b"there"):
         behind.plant_link(path, b"x" if path == b"there" else b"old")
+    os.makedirs(behind.at(b"full/deep"))
     store = await opened(root)
     await store.link_files([])
     await store.put_small([small_file(b"known", b"known")], REPLACE)

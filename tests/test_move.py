@@ -1843,12 +1843,13 @@ def test_a_partial_that_cannot_be_compared_fails_its_file_and_names_the_end(end,
 
 
 def test_a_destination_that_sets_no_directories_any_more_is_named():
-    """That is no matter of one directory: the run ends with it."""
+    """That is no matter of one directory: the run ends with it, and removes none at the source."""
     source, destination = MemoryStore({b"d/f": b"1"}), MemoryStore()
     source.plant_directory(b"d", Attributes(1, 0o750))
     destination.fail_next["set_directories", b""] = StorageError("broken")
 
-    assert "destination dst: broken" == str(Trial(source, destination).finish())
+    assert "destination dst: broken" == str(Trial(source, destination, prune_age_ns=0).finish())
+    assert [b"d"] == list(source.directories)
 
 
 @pytest.mark.parametrize(("path", "under_way"), [(b"a", [2, -2]), (b"", [0])], ids=["one", "all"])

@@ -402,7 +402,8 @@ class IStore(Interface):
     def set_directories(directories: Sequence[Directory]) -> Deferred[list[bool | RealizeError]]:
         """Give existing directories their final permissions and times, in this order: deepest first.
 
-        Returns for each whether it has them, which is False for those that are missing or belong to others.
+        Returns for each whether it has them, durably, which is False for those that are missing or belong to others.
+        Fails with `RealizeError` if they cannot be made durable.
         Set-uid, set-gid and sticky bits are kept.
         """
 

@@ -785,6 +785,7 @@ class SetDirectories(RealizeCommand):
     """Give those of these directories that exist their final permissions and times.
 
     The requester sends it when no more files will follow; needs ``write`` or ``create``.
+    The answer means that they are on stable storage.
     ``extras`` is as for `PutSmall`.
     """
 

@@ -5,6 +5,7 @@ permissions by fchmod(2).
 Until the end its owner may read, write and enter it, since nothing could be put into a read-only copy.
 Its owner may read and enter it even afterwards, or a later run could not look into it; that is not needed for a process
 that may read and enter all directories.
+What it has in the end is made durable before anybody is told: the source may remove its own directory then.
 
 For a thread.
 """
@@ -17,14 +18,17 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from realize.errors import BadName, NotKept, RealizeError
+from realize.errors import BadName, NotFound, NotKept, RealizeError
 from realize.fs import awaiting
 from realize.fs.descriptors import release
 from realize.fs.oserrors import Deed, storage_error
 from realize.fs.syscalls import read_umask
 from realize.fs.tree import Tree
+from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.footprint import Footprint, Trace, trace_of
+from realize.store.local.group_commit import Anchor, sync_directories
 from realize.store.local.location import RootedLocation
+from realize.store.local.small_files import open_anchor
 from realize.values import (
     OWNERS,
     Directory,
@@ -77,27 +81,49 @@ def set_directories(
     directories: Sequence[Directory],
     footprint: Footprint,
     bounded: bool,  # noqa: FBT001 -- in a thread
+    watch: CommitHooks,
 ) -> list[bool | RealizeError]:
     """Set the final permissions and times of existing directories, in this order; return whether each has them.
 
     If ``bounded``, directories outside the footprint are not changed.
+    What is returned is durable; raises `RealizeError` if that fails.
     """
     answers: list[bool | RealizeError] = []
+    ours: list[tuple[bytes, ...]] = []
     with location.tree() as tree:
-        for each in directories:
-            try:
-                directory, name = location.split(each.path)
-                fd = tree.directory((*directory, name))
-                ours = not bounded or footprint.may_change(trace_of(tree.identity((*directory, name)), fd))
-                if ours:
-                    _set(fd, each)
-            except (BadName, NotKept) as error:
-                answers.append(error)
-            except (RealizeError, OSError, MemoryError):
-                answers.append(False)  # missing, or not ours
-            else:
-                answers.append(ours)
+        anchor = open_anchor(tree)
+        try:
+            for each in directories:
+                try:
+                    above, name = location.split(each.path)
+                    directory = (*above, name)
+                    fd = tree.directory(directory)
+                    may_change = not bounded or footprint.may_change(trace_of(tree.identity(directory), fd))
+                    if may_change:
+                        _set(fd, each)
+                        ours.append(directory)
+                except (BadName, NotKept) as error:
+                    answers.append(error)
+                except (RealizeError, OSError, MemoryError):
+                    answers.append(False)  # missing, or not ours
+                else:
+                    answers.append(may_change)
+            if ours:
+                with watch.syncing(Sync.DIRECTORIES):
+                    _make_durable(tree, ours, anchor)
+        finally:
+            if anchor is not None:
+                anchor.close()
     return answers
+
+
+def _make_durable(tree: Tree, directories: Sequence[tuple[bytes, ...]], anchor: Anchor | None) -> None:
+    """Make what was set durable, also if it was set before; raises `RealizeError`, but of none that is gone by now."""
+    for directory, error in sync_directories(tree, directories, anchor).items():
+        tree.forget()
+        with contextlib.suppress(NotFound):
+            tree.directory(directory)
+            raise error
 
 
 def _components(location: RootedLocation, directory: Directory) -> tuple[bytes, ...]:

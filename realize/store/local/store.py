@@ -531,9 +531,12 @@ class LocalStore:
     async def set_directories(self, directories: Sequence[Directory]) -> list[bool | RealizeError]:
         """See `IStore`."""
         given = [self._acceptance.directory(each, strict=True) for each in directories]
-        return _beside(
-            given, await self._in_parts(set_directories, _fit(given), self._footprint, not self._changes_all)
-        )
+        more = (self._footprint, not self._changes_all, self._committer.watch)
+        answers: list[bool | RealizeError] = []
+        for some in _parts(_fit(given)):
+            # Not brief: it waits for the disk.
+            answers += await self._run_in_turn(self._unless_closed, set_directories, self._location, some, *more)
+        return _beside(given, answers)
 
     def open_writer(
         self,
@@ -667,12 +670,11 @@ class LocalStore:
 
     def _while_open(self, work: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Run a short job, unless this is closed before its turn comes: then it fails with `StorageError`."""
+        return self._run_briefly(self._unless_closed, work, *args)
 
-        def unless_closed() -> Any:
-            self._check_open()
-            return work(*args)
-
-        return self._run_briefly(unless_closed)
+    def _unless_closed(self, work: Callable[..., _T], *args: Any) -> _T:
+        self._check_open()
+        return work(*args)
 
     def _check_open(self) -> None:
         if self._closed:
