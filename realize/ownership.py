@@ -13,15 +13,16 @@ from realize.units import display_text
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
-def changeable_by_others(path: str, status: os.stat_result) -> str | None:
+def changeable_by_others(path: str, status: os.stat_result, what: str = "the configuration file") -> str | None:
     """How users other than root and ourselves could change an open file of that name and status; None if they cannot.
 
     They could also put another file in its place, if its directory is theirs, or writable for them and not sticky.
+    ``what`` is what to call the file.
     """
     if not stat.S_ISREG(status.st_mode):
         return None  # such as a pipe, which is gone once it was read
     folder = os.path.dirname(os.path.realpath(path))
-    return _changeable("the configuration file", status, path) or _changeable(
+    return _changeable(what, status, path) or _changeable(
         f"its directory {display_text(folder)}", os.stat(folder), folder
     )
 

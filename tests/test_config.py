@@ -424,12 +424,19 @@ def test_filters_of_a_move_have_an_order(read, folder):
         ('[{ filter_from = "long" }]', "filters[0]: {folder}/long: is longer than 1 MiB"),
         ('[{ filter_from = "pipe" }]', "filters[0]: {folder}/pipe: not a regular file"),
         ('[{ filter_from = "." }]', "filters[0]: {folder}/.: not a regular file"),
+        ('[{ filter_from = "open" }]', "filters[0]: {folder}/open: others can write to the file (its mode is 0666): "),
+        ('[{ filter_from = "shared/rules" }]', "filters[0]: {folder}/shared/rules: others can write to its directory "),
         ('[{ include = "a" }]\nexclude = ["b"]', "filters: stands instead of include and exclude: "),
     ],
 )
 def test_filters_that_make_no_sense(errors, folder, filters, expected):
-    """Each is told with its place, and nobody waits for who writes to a pipe."""
+    """Each is told with its place, and nobody waits for who writes to a pipe; other users do not say what is moved."""
     (folder / "long").write_bytes(b"#" * ((1 << 20) + 1))
+    (folder / "open").touch()
+    (folder / "open").chmod(0o666)
+    (folder / "shared").mkdir()
+    (folder / "shared").chmod(0o777)
+    (folder / "shared" / "rules").touch()
     os.mkfifo(folder / "pipe")
     [error] = errors(f'{MINIMAL}\n[moves.camera]\nfrom = "/a"\nto = "/b"\nfilters = {filters}')
 

@@ -14,6 +14,7 @@ from typing import Final
 from realize.config.checks import as_path, as_string, as_table, unexpected
 from realize.config.problems import SeveralProblems, problems_below
 from realize.errors import Problem, RealizeError, UsageError
+from realize.ownership import changeable_by_others
 from realize.units import display_text
 
 FilterRule = tuple[str, str]
@@ -25,17 +26,21 @@ _FILTER_KEYS: Final = ("exclude", "include", "filter_from")
 _ONE_FILTER: Final = 'expected one of { exclude = "PATTERN" }, { include = "PATTERN" } and { filter_from = "FILE" }'
 
 
-def rules_in(file_name: str, *, at_once: bool = False) -> list[FilterRule]:
+def rules_in(file_name: str, *, for_daemon: bool = False) -> list[FilterRule]:
     """The rules of a gitignore file, whose lines leave files out; raises `UsageError` if it cannot be read.
 
-    With ``at_once`` it must be a regular file: at a pipe, a daemon would wait for somebody who writes, and not end.
+    That of a daemon is a part of its configuration, so other users must not be able to change it.
+    And it must be a regular file: at a pipe, a daemon would wait for somebody who writes, and not end.
     """
     try:
-        opener = _open_regular if at_once else None
+        opener = _open_regular if for_daemon else None
         with open(file_name, encoding="utf-8", errors="surrogateescape", opener=opener) as file:
+            exposed = changeable_by_others(file_name, os.fstat(file.fileno()), "the file") if for_daemon else None
             text = file.read(MAX_FILTERS_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{display_text(file_name)}: {error.strerror}") from error
+    if exposed is not None:
+        raise UsageError(f"{display_text(file_name)}: {exposed}")
     if len(text) > MAX_FILTERS_BYTES:
         raise UsageError(f"{display_text(file_name)}: is longer than {MAX_FILTERS_BYTES >> 20} MiB")
     return [("exclude", line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
@@ -63,7 +68,7 @@ def _rules_of(item: object, resolve: Callable[[str], str]) -> list[FilterRule]:
         raise UsageError(_ONE_FILTER)
     [(kind, given)] = table.items()
     if kind == "filter_from":
-        return rules_in(resolve(as_path(given)), at_once=True)
+        return rules_in(resolve(as_path(given)), for_daemon=True)
     return [(kind, as_string(given, "a pattern"))]
 
 
