@@ -87,8 +87,12 @@ class Disk:
         self.tree.load(path)
 
     def fail(self) -> None:
-        """Take nothing any more, until another image is loaded."""
+        """Take nothing any more, until it is healed or another image is loaded."""
         self.tree.fails = True
+
+    def heal(self) -> None:
+        """Take what is written from now on; what failed is not written."""
+        self.tree.fails = False
 
     def leave(self, path: str, kept: str, seed: int) -> int:
         """Write the image that a power cut would leave; returns how many blocks are lost."""

@@ -208,8 +208,12 @@ class Image:
         return lost
 
     def fail(self) -> None:
-        """Let every write and every flush fail from now on, until the image is reverted."""
+        """Let every write and every flush fail from now on, until the disk is healed or the image reverted."""
         self._served.ask("fail")
+
+    def heal(self) -> None:
+        """Let writes and flushes succeed again."""
+        self._served.ask("heal")
 
     @contextlib.contextmanager
     def look(self) -> Iterator[Path]:

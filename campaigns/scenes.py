@@ -386,6 +386,51 @@ def _dying(kind: str) -> Callable[[Path, Report], None]:
     return scene
 
 
+_WRITTEN_BACK_S: Final = 0.2
+"""In this time the kernel has tried to write a few files to a disk in memory."""
+
+
+def _unwritten(kind: str) -> Callable[[Path, Report], None]:
+    def scene(folder: Path, report: Report) -> None:
+        rng, oracle, planter = _begin(folder, report)
+        direction = rng.choice(_DIRECTIONS)
+        oracle.inodes_stay, oracle.marks_stay = False, True
+        with Image(folder, kind) as image:
+            oracle.destination = image.mounted / "inbox"
+            oracle.destination.mkdir()
+            stage = Stage(folder, report, oracle, direction, options=_pace(rng, direction))
+            report.title = direction
+            try:
+                for number in range(EVENTS):
+                    stage.judge()
+                    planter.wave(small=20, large=1)
+                    with planter.copies() as copies:
+                        run("sync", "-f", image.mounted)
+                        image.fail()
+                        for copy in copies:
+                            copy.write_in_vain(told=rng.random() < 0.5)
+                        time.sleep(_WRITTEN_BACK_S)
+                        image.heal()
+                    stage.event("copies not written")
+                    # What the first command is told of a failure, the second one is not.
+                    for _ in range(rng.choice([1, 2])):
+                        stage.spawn()
+                        stage.disturbed = True
+                        stage.wait(0.3, 3)
+                        stage.kill_command()
+                    report.counts["blocks lost"] += image.leave("none", number)
+                    stage.kill_all()
+                    image.revert()
+                    stage.check()
+                    stage.revive()
+                _end(stage, planter)
+            finally:
+                stage.close()
+
+    scene.__doc__ = f"Another program has copied some files onto {kind} already, and the disk has taken none of it."
+    return scene
+
+
 def producers(folder: Path, report: Report) -> None:
     """Programs create, append, replace and store at the source while runs are going on, killed and cut off."""
     rng, oracle, planter = _begin(folder, report)
@@ -498,6 +543,8 @@ SCENES: Final[dict[str, Callable[[Path, Report], None]]] = {
     "attributes-btrfs": _image("btrfs", all_of_it=True),
     "dying-ext4": _dying("ext4"),
     "dying-btrfs": _dying("btrfs"),
+    "unwritten-ext4": _unwritten("ext4"),
+    "unwritten-xfs": _unwritten("xfs"),
     "producers": producers,
     "rivals": rivals,
 }

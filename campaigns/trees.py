@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import random
+from collections.abc import Iterator
 from typing import Final
 
+from attrs import frozen
 from blake3 import blake3
 
 from campaigns.oracle import Oracle, Version
+from realize.fs.syscalls import start_writeback
 
 _NAMES: Final = (
     b"plain",
@@ -32,6 +37,23 @@ _SMALL: Final = (0, 1, 100, 4096, 10_000, 70_000)
 LARGE: Final = 2 << 20
 
 
+@frozen
+class Copy:
+    """A copy of a file, on its way into another file of that length."""
+
+    file: io.FileIO
+    content: bytes
+
+    def write_in_vain(self, *, told: bool) -> None:
+        """Write it to a disk that takes nothing, so that only the page cache has it; its program may be ``told``."""
+        os.pwrite(self.file.fileno(), self.content, 0)
+        if told:
+            with contextlib.suppress(OSError):
+                os.fsync(self.file.fileno())
+        else:
+            start_writeback(self.file.fileno(), 0, 0)
+
+
 class Planter:
     """Makes files at a source, in waves, each file with a name of its own."""
 
@@ -41,6 +63,8 @@ class Planter:
         self._later: list[bytes] = []
         """The names for the next wave."""
         self._due: list[bytes] = []
+        self._waves_before: set[bytes] = set()
+        """Files of earlier waves, of which there may be a partial."""
 
     def wave(self, *, small: int = 25, large: int = 2, largest: int = 2 * LARGE) -> int:
         """Make a tree; returns its size in bytes."""
@@ -123,6 +147,27 @@ class Planter:
                 self._foreign(os.path.join(os.path.dirname(path), b"." + name + b".realize-" + _hash(name) + b".part"))
         self._foreign(b".y.part/inside")
         self._foreign(b"not ours")
+
+    @contextlib.contextmanager
+    def copies(self) -> Iterator[list[Copy]]:
+        """Let another program begin to copy a third of the last wave: the destination has zeros so far."""
+        made: list[Copy] = []
+        with contextlib.ExitStack() as stack, self._oracle.lock:
+            for path in sorted(self._oracle.versions.keys() - self._waves_before):
+                place = os.path.join(os.fsencode(self._oracle.destination), path)
+                try:
+                    with open(os.path.join(os.fsencode(self._oracle.source), path), "rb") as file:
+                        content = file.read()
+                except FileNotFoundError:
+                    continue
+                if self._rng.random() < 0.67 or os.path.lexists(place):
+                    continue
+                zeros = bytes(len(content))
+                _write(place, zeros, 0o600, self._time())
+                self._oracle.earlier.setdefault(path, set()).add(hashlib.sha256(zeros).hexdigest())
+                made.append(Copy(stack.enter_context(open(place, "r+b", buffering=0)), content))
+            self._waves_before.update(self._oracle.versions)
+            yield made
 
     def _foreign(self, path: bytes) -> None:
         place = os.path.join(os.fsencode(self._oracle.destination), path)
