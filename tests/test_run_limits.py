@@ -138,6 +138,24 @@ def test_a_plain_limit_is_told_once() -> None:
     done(run.connections.close("DONE", silent=False))
 
 
+@pytest.mark.parametrize("refused", [0, 1])
+def test_both_limits_are_told_in_one_round_trip(monkeypatch: pytest.MonkeyPatch, refused: int) -> None:
+    """The second one does not wait for the answer to the first; nothing moves before both are obeyed."""
+    answers: list[Deferred[Any]] = []
+    monkeypatch.setattr(Nas, "call", lambda *_, **__: answers.append(Deferred()) or answers[-1])
+    found: list[Any] = []
+    rates = Rates(up=M, down=2 * M)
+    clock = Clock()
+    made = Connections(clock, rates, "run", lambda _component: Log())  # type: ignore[arg-type, return-value]
+    Deferred.fromCoroutine(made.to(NAS, [IDENTITY])).addBoth(found.append)
+
+    assert 2 == len(answers)
+    answers[refused].errback(AccessDenied("no"))
+    answers[1 - refused].callback({})
+    assert [AccessDenied] == [each.type for each in found]
+    done(made.close("DONE", silent=False))
+
+
 def test_what_somebody_has_set_at_the_daemon_for_a_time_outranks_the_timetable() -> None:
     """Whether it is more or less than that; afterwards the daemon asks for what holds then."""
     run = Running(Rates(up=DAY))

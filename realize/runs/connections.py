@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.python.failure import Failure
 
 from realize import __version__
@@ -85,14 +85,20 @@ class Connections:
         if made is None:
             with naming(peer):
                 made = self._made[peer] = await self._connect(peer, identities, ahead)
-                # The directions are those of the peer.
-                for direction, limit in ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up)):
-                    rate = self._begin(peer, direction, limit)
-                    if rate is not None:
-                        await _tell(made, direction, rate)
+                await self._limit(peer, made)
                 if self._rates.up is not None:
                     self._own[peer].known()
         return made
+
+    async def _limit(self, peer: Peer, connection: PeerProtocol) -> None:
+        """Have a peer keep to the limits by now, in both directions in one round trip."""
+        # The directions are those of the peer.
+        limits = ((Direction.SEND, self._rates.down), (Direction.RECEIVE, self._rates.up))
+        rates = [(direction, self._begin(peer, direction, limit)) for direction, limit in limits]
+        asked = [_tell(connection, direction, rate) for direction, rate in rates if rate is not None]
+        for obeys, answer in await DeferredList(asked, consumeErrors=True):
+            if not obeys:
+                cast("Failure", answer).raiseException()
 
     def _begin(self, peer: Peer, direction: Direction, limit: RateByTime) -> int | None:
         """The rate of a limit with a peer by now; what follows by the time of day is told to the peer at its time."""
