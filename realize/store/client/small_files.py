@@ -37,8 +37,8 @@ from realize.values import (
 )
 from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
+from realize.wire.outbound_stream import OutboundStream
 from realize.wire.packing import FetchedHead
-from realize.wire.streams import OutboundStream
 
 if TYPE_CHECKING:
     from realize.extras import Extras

@@ -33,7 +33,8 @@ from realize.values import (
 from realize.wire import commands, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.error_answers import log_unexpected
-from realize.wire.streams import InboundStream, OutboundStream
+from realize.wire.inbound_stream import InboundStream
+from realize.wire.outbound_stream import OutboundStream
 
 ABANDON_TIMEOUT_S: Final = 4.0
 """Seconds to wait for the peer's answer to an abandoned file."""

@@ -13,11 +13,12 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, DeferredLock
 
 from realize.by_value import ByValue
-from realize.concurrency.memory import Claim, Share
+from realize.concurrency.memory import Claim
 from realize.errors import Busy, ProtocolError
 from realize.store.interfaces import IListing
 from realize.values import MAX_VALUE_BYTES, Entry
 from realize.wire import commands, packing
+from realize.wire.connection import PeerProtocol
 
 
 @frozen(eq=False, repr=False)
@@ -54,8 +55,8 @@ class ServedListing:
 class ServedListings:
     """The listings of one connection, by the numbers that the peer has chosen for them."""
 
-    def __init__(self, memory: Share) -> None:
-        self._memory = memory
+    def __init__(self, protocol: PeerProtocol) -> None:
+        self._protocol = protocol
         self._open: dict[int, ServedListing] = {}
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class ServedListings:
             return None
         if len(self._open) >= commands.MAX_LISTINGS:
             raise Busy(f"this connection has {commands.MAX_LISTINGS} listings open already")
-        found = self._open[number] = ServedListing(number, handle, begin(), self._memory.claim())
+        found = self._open[number] = ServedListing(number, handle, begin(), self._protocol.memory.claim())
         return found
 
     async def next_page(self, listing: ServedListing | None) -> Page:

@@ -136,7 +136,7 @@ class DirectoryResponders(amp.CommandLocator):
         self._log = log
         self._watch = FileHooks() if watch is None else watch
         self._directories: dict[int, _Opened | None] = {}
-        self._listings = ServedListings(protocol.memory)
+        self._listings = ServedListings(protocol)
         self._writes: dict[int, tuple[int, ServedWrite]] = {}
         self._reads: dict[int, tuple[int, ServedRead]] = {}
         self._batches = ServedBatches(protocol)

@@ -17,8 +17,8 @@ from realize.errors import ProtocolError
 from realize.values import MAX_SMALL_BYTES, Content, SmallFile
 from realize.wire import packing
 from realize.wire.connection import PeerProtocol
+from realize.wire.inbound_stream import InboundStream
 from realize.wire.packing import SmallHead
-from realize.wire.streams import InboundStream
 
 MAX_SENT_BATCHES: Final = 4
 """Batches of one directory that may be read and sent at the same time on a connection."""

@@ -25,8 +25,9 @@ from realize.values import BLOCK_BYTES, Attributes, Chunk, Piece, Stored, extent
 from realize.wire import commands, costs, packing
 from realize.wire.connection import PeerProtocol
 from realize.wire.error_answers import to_declared
+from realize.wire.inbound_stream import InboundStream
+from realize.wire.outbound_stream import OutboundStream
 from realize.wire.packing import MAX_DIGESTS
-from realize.wire.streams import InboundStream, OutboundStream
 
 _T = TypeVar("_T")
 
