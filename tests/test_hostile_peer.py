@@ -18,8 +18,8 @@ from realize.store.server.responders import DirectoryResponders
 from realize.values import SPAN_BYTES, SPANS_AHEAD, Version
 from realize.wire import commands, packing
 from realize.wire.boxes import data_head, data_tail, encode
+from realize.wire.inbound_stream import MAX_NARROW_BYTES
 from realize.wire.send_queue import MAX_UNSENT_BYTES
-from realize.wire.streams import MAX_NARROW_BYTES
 from tests.loopback import Raw
 from tests.memory_store import MemoryStore
 

@@ -19,7 +19,7 @@ from realize.values import MAX_SMALL_BYTES, Fetched, SmallFile, Version
 from realize.wire import boxes, costs, packing, tls
 from realize.wire import connection as protocol
 from realize.wire.admission import MEMORY_TIMEOUT_S, UNQUEUED_COMMAND_BYTES, WAITER_CHECK_S
-from realize.wire.streams import MAX_NARROW_BYTES, MIN_GRANT_BYTES, InboundStream
+from realize.wire.inbound_stream import MAX_NARROW_BYTES, MIN_GRANT_BYTES, InboundStream
 from tests import memory_store
 from tests.store_helpers import random_bytes
 from tests.test_hostile_peer import MOST_READING, Evil, data

@@ -48,7 +48,7 @@ from realize.values import (
 from realize.wire import commands
 from realize.wire.compression import capabilities
 from realize.wire.greeting import Greeting
-from realize.wire.streams import MAX_NARROW_BYTES, TAKE_BYTES
+from realize.wire.inbound_stream import MAX_NARROW_BYTES, TAKE_BYTES
 from realize.wire.windows import FIRST_WINDOW_BYTES
 from tests.extras_contract import OURS
 from tests.loopback import Pair

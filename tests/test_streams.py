@@ -11,14 +11,9 @@ from realize.errors import Busy, ConnectionFailed, NoSpace, ProtocolError
 from realize.values import MAX_HOLE_BYTES, MAX_VALUE_BYTES, MIN_HOLE_BYTES, Hole
 from realize.wire.boxes import BoxParser, DataBox, ZerosBox
 from realize.wire.commands import HOLE_CREDIT_BYTES, MAX_STREAMS
-from realize.wire.streams import (
-    MAX_NARROW_BYTES,
-    TAKE_BYTES,
-    WRITE_BATCH_BYTES,
-    InboundStream,
-    OutboundStream,
-    StreamTable,
-)
+from realize.wire.inbound_stream import MAX_NARROW_BYTES, TAKE_BYTES, InboundStream
+from realize.wire.outbound_stream import WRITE_BATCH_BYTES, OutboundStream
+from realize.wire.streams import StreamTable
 from realize.wire.traffic import Traffic
 from realize.wire.windows import RoundTrip
 

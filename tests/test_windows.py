@@ -8,7 +8,7 @@ from realize.concurrency.memory import Memory
 from realize.errors import Busy, ProtocolError
 from realize.wire import commands
 from realize.wire.connection import Greeting
-from realize.wire.streams import AHEAD_BYTES, MAX_NARROW_BYTES, MIN_GRANT_BYTES, InboundStream
+from realize.wire.inbound_stream import AHEAD_BYTES, MAX_NARROW_BYTES, MIN_GRANT_BYTES, InboundStream
 from realize.wire.windows import (
     EARLY_PROBE_INTERVAL_S,
     FIRST_WINDOW_BYTES,

@@ -46,6 +46,7 @@ LOADED_AHEAD: Final = (
     "realize.store.local.several_names",
     "realize.store.local.writer",
     "realize.wire.frames",
+    "realize.wire.inbound_stream",
     "twisted.internet.endpoints",
 )
 """What these need: a dry run, large files, symlinks, replacing several names of a file, the end of a run that prunes,

@@ -40,12 +40,13 @@ from realize.wire.error_answers import from_remote, log_unexpected
 from realize.wire.greeting import Greeting, Role, from_arguments, mismatch
 from realize.wire.keepalive import Keepalive
 from realize.wire.lifecycle import ConnectionState
+from realize.wire.outbound_stream import WRITE_BATCH_BYTES
 from realize.wire.packing import error_of
 from realize.wire.reading import AnyBox, BoxReader
 from realize.wire.reply_timeouts import REPLY_TIMEOUT_S, SLOW_REPLY_TIMEOUT_S, ReplyTimeouts
 from realize.wire.responding import AnsweringProtocol, error_box, shown_command
 from realize.wire.send_queue import MAX_UNCLAIMED_BYTES, SEND_TURN_BYTES, SendQueue
-from realize.wire.streams import WRITE_BATCH_BYTES, StreamTable
+from realize.wire.streams import StreamTable
 from realize.wire.tls import hung_up
 from realize.wire.tls_bulk import unacknowledged
 from realize.wire.traffic import Traffic
@@ -325,7 +326,7 @@ class PeerProtocol(AnsweringProtocol):
         self._closing = None
         self.abort(ConnectionFailed(f"the connection to {self.label} did not close in time"))
 
-    # What streams use: `realize.wire.streams.Link`.
+    # What streams use: `realize.wire.stream_link.Link`.
 
     def write(self, data: bytes) -> None:
         """Send whole boxes, or drop them when nobody would receive them."""
