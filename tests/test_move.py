@@ -2,6 +2,7 @@
 
 import os
 import random
+import weakref
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
@@ -462,6 +463,32 @@ class Full(dict):
             return default
         self.befell.append(path)
         return NoSpace(f"{path.decode()}: Disk quota exceeded")
+
+
+class Pieces(list):
+    """Content that can be seen to go."""
+
+
+def test_what_was_sent_of_a_large_file_goes_before_more_is_read(monkeypatch):
+    """Each file under way would keep 2 MiB more, and each that fails as much for as long as its error is kept."""
+    source, destination = MemoryStore({b"x": BIG}), MemoryStore()
+    given, kept = [], []
+
+    def reading(reader):
+        kept.extend(pieces for each in given if (pieces := each()) is not None)
+        start = reader._order.position
+        reader._order.flow()
+        reader._order.position = min(len(BIG), start + BLOCK_BYTES)
+        pieces = Pieces([BIG[start : reader._order.position]] if start < len(BIG) else [])
+        given.append(weakref.ref(pieces))
+        return succeed(pieces)
+
+    monkeypatch.setattr(type(source.open_reader(b"x").result), "read", reading)
+    moved(source, destination)
+
+    assert {b"x": BIG} == contents(destination)
+    assert len(given) > 2
+    assert [] == kept
 
 
 def test_little_is_sent_in_vain():

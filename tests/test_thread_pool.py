@@ -242,6 +242,27 @@ def test_what_work_was_called_with_goes_before_its_result_is_told():
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_failed_keeps_nothing_of_what_it_worked_on(pool):
+    """Its error, which may be kept, tells where it was raised, and nothing of the content that was there."""
+    seen = []
+
+    def fails():
+        content = Content()
+        seen.append(weakref.ref(content))
+        raise OSError(5, "broken")
+
+    gc.disable()
+    try:
+        [(_, failure)] = await DeferredList([pool.run(fails)], consumeErrors=True)
+        gone = seen[0]() is None
+    finally:
+        gc.enable()
+
+    assert gone
+    assert "in fails" in failure.getTraceback()
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_idle_thread_holds_nothing_that_it_returned(pool):
     """It goes without waiting for what comes next."""
     gone = threading.Event()

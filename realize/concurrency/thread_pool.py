@@ -10,6 +10,7 @@ of 2.43 s, and 10,000 files of 10 KiB 1.07 s instead of 1.12 s (medians of five,
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from queue import SimpleQueue
@@ -47,14 +48,18 @@ class _PoolJob:
             self.value = self.work(*self.args, **self.options)
         except BaseException as error:  # noqa: BLE001 -- the caller is told
             self.error = error
+            # What the frames of its traceback hold, such as content, would stay until a search for garbage.
+            traceback.clear_frames(error.__traceback__)
         del self.work, self.args, self.options
 
     def tell(self) -> None:
         """Fire the caller's Deferred."""
-        if self.error is None:
-            self.result.callback(self.value)
+        value, error = self.value, self.error
+        del self.value, self.error  # which the traceback has, and so itself
+        if error is None:
+            self.result.callback(value)
         else:
-            self.result.errback(Failure(self.error))
+            self.result.errback(Failure(error))
 
 
 class ThreadPool:

@@ -384,20 +384,25 @@ class _Sending:
             self.work.emit(Progressed(self.path, spared, spared))
 
     async def _send(self, writer: IWriter) -> None:
-        while True:
-            with at(End.SOURCE):
-                pieces = await self.reader.read()
-            if not pieces:
-                return
-            allowed = pieces
-            if self.work.allowance is not None:
-                allowed = _beginning(pieces, self.granted - self.sent, takes_holes=writer.takes_holes)
-            if allowed:
-                with at(End.DESTINATION):
-                    await writer.write(allowed)
-                self._moved(*shares(writer, allowed))
-            if len(allowed) < len(pieces) or len(allowed[-1]) < len(pieces[-1]):
-                raise Spent
+        while await self._send_some(writer):
+            pass
+
+    async def _send_some(self, writer: IWriter) -> bool:
+        """Send the next pieces, which nothing keeps while others are read; return whether there were any."""
+        with at(End.SOURCE):
+            pieces = await self.reader.read()
+        if not pieces:
+            return False
+        allowed = pieces
+        if self.work.allowance is not None:
+            allowed = _beginning(pieces, self.granted - self.sent, takes_holes=writer.takes_holes)
+        if allowed:
+            with at(End.DESTINATION):
+                await writer.write(allowed)
+            self._moved(*shares(writer, allowed))
+        if len(allowed) < len(pieces) or len(allowed[-1]) < len(pieces[-1]):
+            raise Spent
+        return True
 
     async def _write_the_last(self, writer: IWriter) -> None:
         """Write what has arrived on this machine; cancelled again, it goes no further."""
