@@ -53,3 +53,22 @@ def test_others_compile_at_once():
             print(True)
         """
     )
+
+
+def test_a_configuration_of_texts_compiles_no_pattern():
+    """Its peers and paths are texts; who has numbers, dates or times in it gets them by the real patterns."""
+    assert ["0", "3", "1979", "07:32:00", "16", "1.5"] == run(
+        """
+        import tomllib
+
+        from realize.cli.late_patterns import _Pattern
+
+        patterns = [each for each in vars(tomllib._re).values() if type(each) is _Pattern]
+        compiled = lambda: sum((str, *each._given) in re._cache for each in patterns)
+        tomllib.loads('key = "command.key"\\n[peers.nas]\\nkeys = ["one", "two"]\\nold = true')
+        print(compiled())
+        read = tomllib.loads("date = 1979-05-27T07:32:00Z\\ntime = 07:32:00\\nhex = 0x10\\nnumber = 1.5")
+        print(compiled())
+        print(read["date"].year, read["time"], read["hex"], read["number"])
+        """
+    )

@@ -2,6 +2,7 @@
 
 `cryptography.x509.name` reads names as RFC 4514 writes them by a pattern with all of Unicode in it, which takes a
 twelfth of a short run to compile; a command makes such a name, and reads none.
+`tomllib` has three for numbers, dates and times, which a configuration of texts and tables does not need.
 As `realize.cli.stand_ins`, this is for our own commands alone.
 """
 
@@ -14,7 +15,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any, Final
 
-MODULES: Final = ("cryptography.x509.name",)
+MODULES: Final = ("cryptography.x509.name", "tomllib._re")
 """Those of which it is known that they only call methods of their patterns."""
 
 

@@ -13,8 +13,6 @@ import os
 from types import TracebackType
 from typing import Final
 
-from attrs import frozen
-
 from realize.errors import BadName, Busy, Conflict, NoSpace, NotFound, NotRegular, RealizeError, StorageError
 from realize.units import display_name
 
@@ -75,12 +73,12 @@ def storage_error(error: OSError | MemoryError, what: bytes, deed: Deed | None =
     return cls(f"{display_name(what)}: {reason(error, deed)}")
 
 
-@frozen(repr=False)
 class storage_errors:  # noqa: N801 -- used like contextlib.suppress
     """A context that converts an `OSError` about the file ``what``, or a lack of memory, with `storage_error`."""
 
-    what: bytes
-    deed: Deed | None = None
+    def __init__(self, what: bytes, deed: Deed | None = None) -> None:
+        self.what = what
+        self.deed = deed
 
     def __enter__(self) -> None:
         pass

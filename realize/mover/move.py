@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
@@ -73,7 +73,6 @@ class _Retry(ByValue):
     stored: Stored | None
 
 
-@define(eq=False, repr=False)
 class Move:
     """Moves one source into the destination.
 
@@ -81,35 +80,27 @@ class Move:
     listing must not enter, or empty if it does not exist yet.
     """
 
-    work: Work
-    where: Where
-    avoid: bytes
-    clock: IReactorTime
-    _jobs: Jobs = field(init=False)
-    _pages: DeferredSemaphore = field(init=False)
-    _copies: DirectoryCopies = field(init=False)
-    _batches: VaryingSlots = field(init=False)
-    _files: VaryingSlots = field(init=False)
-    _one_at_a_time: DeferredLock = field(factory=DeferredLock, init=False)
-    """Held while sending to a destination that is short of space."""
-    _retry_queue: list[_Retry] = field(factory=list, init=False)
-    _grouped: GroupedListing | None = field(default=None, init=False)
-    """Has the files that have several names."""
-    _second_round: bool = field(default=False, init=False)
-    _last_attempt: bool = field(default=False, init=False)
-    _opened: float = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Create the slots that limit what runs at once."""
-        self._jobs = Jobs(self.clock)
-        self._copies = DirectoryCopies(self.work)
+    def __init__(self, work: Work, where: Where, avoid: bytes, clock: IReactorTime) -> None:
+        self.work = work
+        self.where = where
+        self.avoid = avoid
+        self.clock = clock
+        self._jobs = Jobs(clock)
+        self._copies = DirectoryCopies(work)
         # In an order, the files of a page begin when all of those before it have begun.
-        in_turn = self.work.options.order is not None or self.work.allowance is not None
+        in_turn = work.options.order is not None or work.allowance is not None
         self._pages = DeferredSemaphore(1 if in_turn else PAGES_AHEAD)
-        limits = FlightLimits(self.work.options.jobs, self.work.source, self.work.destination)
+        limits = FlightLimits(work.options.jobs, work.source, work.destination)
         self._batches = VaryingSlots(limits.may_begin_batch)
         self._files = VaryingSlots(limits.may_begin_file)
-        self._opened = self.clock.seconds()
+        self._one_at_a_time = DeferredLock()
+        """Held while sending to a destination that is short of space."""
+        self._retry_queue: list[_Retry] = []
+        self._grouped: GroupedListing | None = None
+        """Has the files that have several names."""
+        self._second_round = False
+        self._last_attempt = False
+        self._opened = clock.seconds()
 
     async def run(self) -> None:
         """Move everything.

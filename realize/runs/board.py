@@ -20,7 +20,7 @@ from realize.mover.events import (
 )
 
 
-@define(repr=False)
+@define(eq=False, repr=False)
 class InFlight(ByValue):
     """A file in flight: its size (0 for a small file in a batch), and how many bytes of it are at the destination."""
 

@@ -667,14 +667,20 @@ def _decode_flag(cursor: Cursor) -> bool:
     return bool(cursor.flags(1))
 
 
-@frozen(eq=False, repr=False)
-class Codec(ByValue, Generic[T]):
+class Codec(Generic[T]):
     """Converts a list of one kind of item to one value, and back."""
 
-    name: str
-    encode: Callable[[T], bytes]
-    decode: Callable[[Cursor], T]
-    most: int = MAX_PACK_ITEMS
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[T], bytes],
+        decode: Callable[[Cursor], T],
+        most: int = MAX_PACK_ITEMS,
+    ) -> None:
+        self.name = name
+        self.encode = encode
+        self.decode = decode
+        self.most = most
 
     def pack(self, items: Iterable[T]) -> bytes:
         """Return the value; raises `ProtocolError` if it does not fit, which cannot happen to the lists from `fit`."""
@@ -690,7 +696,6 @@ class Codec(ByValue, Generic[T]):
         return items
 
 
-@frozen(eq=False, repr=False)
 class Repeated(Codec[T]):
     """Like `Codec`, for lists in which many items are one object; what is as the item before is that object again."""
 
@@ -720,14 +725,23 @@ class Repeated(Codec[T]):
 _NOT_USUAL: Final = object()
 
 
-@frozen(repr=False)
 class Results(Codec[Any]):
     """Like `Codec`, for lists in which any item may be replaced by the error that occurred for it.
 
     ``usual`` is what most lists consist of, if there is such a value: those are packed and unpacked all at once.
     """
 
-    usual: Any = _NOT_USUAL
+    def __init__(
+        self,
+        name: str,
+        encode: Callable[[Any], bytes],
+        decode: Callable[[Cursor], Any],
+        most: int = MAX_PACK_ITEMS,
+        *,
+        usual: Any = _NOT_USUAL,
+    ) -> None:
+        super().__init__(name, encode, decode, most)
+        self.usual = usual
 
     def pack(self, items: Iterable[Any]) -> bytes:
         """Return the value; the texts of errors are shortened if not all of them fit."""
@@ -765,7 +779,6 @@ class Results(Codec[Any]):
         return b"\0" + self.encode(item)
 
 
-@frozen(repr=False)
 class Outcomes(Results):
     """Like `Results`, for commits: lists of files that were created are packed and unpacked by the column."""
 
@@ -794,7 +807,6 @@ class Outcomes(Results):
         return super().unpack(data)
 
 
-@frozen(repr=False)
 class Chunks(Codec[Chunk]):
     """Like `Codec`, for chunks, which are handled all at once since there are many."""
 

@@ -7,7 +7,7 @@ from attrs import define
 from realize.by_value import ByValue
 
 
-@define(repr=False)
+@define(eq=False, repr=False)
 class Traffic(ByValue):
     """Bytes of boxes, above TLS; those of file content are part of ``sent`` and ``received``, and counted again.
 

@@ -32,7 +32,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
@@ -92,7 +92,6 @@ _ROOT: Final = operator.attrgetter("root")
 Outcome = Stored | RealizeError
 
 
-@define(eq=False, repr=False)
 class Anchor:
     """A descriptor that was opened before the files of a batch were written, on their file system.
 
@@ -100,10 +99,11 @@ class Anchor:
     files of the group.
     """
 
-    fd: int
-    device: int
-    order: int = field(factory=lambda: next(_order))
-    closed: bool = field(default=False, init=False)
+    def __init__(self, fd: int, device: int) -> None:
+        self.fd = fd
+        self.device = device
+        self.order = next(_order)
+        self.closed = False
 
     def close(self) -> None:
         """Close the descriptor once the group is done; may be called more than once, by one thread at a time."""
@@ -157,10 +157,10 @@ class Prepared:
             self.anchor.close()
 
 
-@define(eq=False, repr=False)
 class _Submission:
-    files: Sequence[Prepared]
-    answer: Deferred[list[Outcome]] = field(factory=Deferred)
+    def __init__(self, files: Sequence[Prepared]) -> None:
+        self.files = files
+        self.answer: Deferred[list[Outcome]] = Deferred()
 
 
 class Committer:

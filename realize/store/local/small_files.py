@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import define
 from blake3 import blake3
 
 from realize.errors import InternalError, ProtocolError, RealizeError, SourceChanged, VerifyFailed
@@ -52,15 +51,15 @@ _IMMUTABLE: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """Errors of file systems that do not let attributes be set."""
 
 
-@define(eq=False, repr=False)
 class WrittenBatch:
     """The state of each file of a batch: ready to be committed, or an error.
 
     It holds locks until it is committed, so its owner must call `release` in the end, whatever happens.
     """
 
-    items: list[Prepared | RealizeError]
-    anchor: Anchor | None = None
+    def __init__(self, items: list[Prepared | RealizeError], anchor: Anchor | None = None) -> None:
+        self.items = items
+        self.anchor = anchor
 
     def prepared(self) -> list[Prepared]:
         """The files to be committed."""
