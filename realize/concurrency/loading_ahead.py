@@ -34,7 +34,7 @@ def load_ahead(
 
 
 def load_now(modules: Iterable[str]) -> None:
-    """Load these modules, as far as they can be: whoever needs another one says so, if that ever happens."""
+    """Load these modules, as far as they can be; one that is missing is reported by the code that needs it."""
     for each in modules:
         with contextlib.suppress(ImportError, OSError):
             import_module(each)

@@ -1,10 +1,10 @@
-"""`OneAtWork`: jobs of many short system calls begin one after the other, unless what runs waits for something.
+"""`OneAtWork`: begins jobs of many short system calls one after the other, unless the running one waits.
 
-Each system call lets go of Python's interpreter lock, and then has to get it back: two threads with such jobs hand it
-to each other at each call, which costs more than the calls themselves.
+Each system call releases Python's interpreter lock, and then has to get it back: two threads with such jobs hand it to
+each other at each call, which costs more than the calls themselves.
 A move of 10,000 small files between two directories of one machine, with four such threads, switched between threads
 18 times for each file, and 39 times with all attributes; with one thread both took half as long.
-What waits for a disk or a server uses no processor meanwhile; then others begin.
+A job that waits for a disk or a server uses no processor meanwhile; then the next one begins.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 from realize.concurrency.shielded import RunInThread
 
 LOOK_S: Final = 0.001
-"""How often it is looked what the running jobs do, while others wait."""
+"""Seconds between two looks at the running jobs, while others wait."""
 
 BUSY_FRACTION: Final = 0.8
-"""Processor time per second, of all running jobs and the reactor together, above which no other one begins.
+"""Processor time per second, of all running jobs and the reactor together, from which on no further job begins.
 
 The reactor counts, since a job that works beside it waits for the interpreter half of the time.
 """
@@ -34,10 +34,10 @@ WAITING_FRACTION: Final = 0.1
 """The same for one job, below which it counts as waiting: the next one does not wait for it."""
 
 WAITED_FOR_S: Final = 0.25
-"""Nobody waits longer than that for one job, whatever it does.
+"""Seconds after which the next job does not wait for a job any more, whatever that does.
 
-While the reactor is busy, as with the content of large files, one that hangs cannot be told from one that waits for the
-interpreter.
+While the reactor is busy, as with the content of large files, a job that hangs cannot be told from one that waits for
+the interpreter.
 """
 
 _Asked: TypeAlias = tuple[Deferred[Any], RunInThread, Callable[..., Any], tuple[Any, ...]]
@@ -51,7 +51,7 @@ class _Running:
         self.began = now
         self.waits = False
         self._clock: int | None = None
-        """That of the processor time of its thread, once it has one."""
+        """The clock of the processor time of its thread; None until it has begun there."""
         self._seconds = 0.0
 
     def __call__(self, *args: Any) -> Any:
@@ -127,7 +127,7 @@ class OneAtWork:
         self._running.append(running)
         self._waiting.popleft()
         if self._later is not None:
-            # Of one that has just begun nothing can be said at the next look.
+            # The next look would come too early to judge the job that begins now.
             self._later.cancel()
             self._later = None
         maybeDeferred(run_in_thread, running, *args).addBoth(self._end, running).chainDeferred(result)

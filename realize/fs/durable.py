@@ -1,7 +1,7 @@
 """Writing content completely, and making names durable; for a thread.
 
-A file system whose journal cannot be written any more tells so once, to whoever waits for that commit.
-After that ext4 and XFS let an fsync of another directory succeed, though its names were lost with the same commit
+A file system that can no longer write its journal reports that once, to the caller that waits for that commit.
+After that, ext4 and XFS let an fsync of another directory succeed, although its names were lost with the same commit
 (measured on Linux 6.18; so does an overlay on them).
 So an fsync proves something only if the file system still takes changes afterwards: see `refuse_dead`.
 """
@@ -15,7 +15,7 @@ from typing import Final
 from realize.fs.syscalls import fsync_directory, is_elsewhere
 
 _DEAD: Final = frozenset({errno.EIO, errno.EROFS, errno.EUCLEAN, errno.ESHUTDOWN, errno.ENODEV, errno.ENXIO})
-"""Errors of a change that say that there will be no more of them; others say nothing of the file system."""
+"""Numbers of errors of a change with which a file system refuses all further ones, too."""
 
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
@@ -35,8 +35,9 @@ def sync_directory(path: str) -> None:
 
 
 def change_nothing(fd: int) -> None:
-    """Give an open directory another change time, unless it is elsewhere; raises `OSError` if its file system is dead.
+    """Give an open directory another change time; raises `OSError` if its file system takes no more changes.
 
+    On another machine's file system, or a server's in user space, this does nothing.
     Changes are journalled in order, so an fsync of the directory covers then what was done to the things in it before,
     such as giving a symlink its owner.
     """
@@ -50,6 +51,6 @@ def change_nothing(fd: int) -> None:
 
 
 def refuse_dead(fd: int) -> None:
-    """Raise `OSError` if the file system of an open directory takes no changes any more, unless it is elsewhere."""
+    """Raise `OSError` if the file system of an open directory takes no more changes; see `change_nothing`."""
     change_nothing(fd)
     change_nothing(fd)  # ext4 notices with the first one, and refuses the second one

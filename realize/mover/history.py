@@ -13,20 +13,20 @@ from realize.by_value import ByValue
 from realize.values import Existing, Stored, coarseness_ns
 
 MAX_FILES: Final = 8192
-"""Files remembered at most; of those dropped, the oldest first, it is said only that they arrived, or changed."""
+"""Files remembered at most; the oldest is dropped first, and a message about it says less then."""
 
 
 class OtherNames:
-    """Files of the destination of which the run has replaced one name, or found what one leads to identical.
+    """Files of the destination of which the run has replaced one name, or found the content under one identical.
 
-    Both change their change time.  This says why such a file stays, and decides nothing.
+    Both change the change time of the file. This says why such a file stays, and decides nothing.
     """
 
     def __init__(self) -> None:
         self._files: dict[bytes, tuple[int | None, int]] = {}
 
     def note(self, existing: Existing) -> None:
-        """Note that what was ``existing`` under one name has lost that name, or is relied on."""
+        """Note that the file that was ``existing`` under one name has lost that name, or is relied on."""
         if not existing.identity:
             return
         self._files.pop(existing.identity, None)
@@ -35,7 +35,7 @@ class OtherNames:
         self._files[existing.identity] = existing.final_size, existing.mtime_ns
 
     def has(self, existing: Existing) -> bool:
-        """Return whether this is such a file; another one may have got its inode, but looks different."""
+        """Return whether this is such a file; another file with its inode number has another size or time."""
         known = self._files.get(existing.identity)
         return known is not None and known == (existing.final_size, existing.mtime_ns)
 

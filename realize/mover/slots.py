@@ -1,6 +1,6 @@
 """How many batches and larger files are in flight, and who waits until there may be one more.
 
-That depends on the jobs that the user allows, and on how long the way between the two ends is at the moment.
+That depends on the jobs that the user allows, and on how long the link between the two ends is at the moment.
 """
 
 from __future__ import annotations
@@ -22,27 +22,25 @@ MAX_BATCHES: Final = 16
 """Batches of small files in flight at most; each has up to `realize.values.MAX_SMALL_BYTES` bytes."""
 
 FAR_BATCHES_PER_JOB: Final = 5
-"""The same where the way is long: so many as both ends work off in a round trip are only under way."""
+"""The same over a long link, where those come on top that both ends work off in a round trip."""
 
 MAX_FAR_BATCHES: Final = 20
-"""The same, with which the other end, at its default, has memory left for all else."""
+"""The same at most: with these, the other end, at its default limit, has memory left for all else."""
 
 MAX_FAR_BYTES: Final = MAX_BATCHES * MAX_SMALL_BYTES
-"""Bytes that those have together, beyond which only as many are under way as where it is near."""
+"""Bytes of all batches in flight, beyond which a long link gets no more batches than a short one."""
 
 FAR_FILES_PER_JOB: Final = 2
-"""Larger files in flight for each job where the way is long: each waits for two round trips besides its content."""
+"""Larger files in flight for each job over a long link: each waits for two round trips besides its content."""
 
 MAX_FAR_FILES: Final = 8
-"""The same at most, if they are not the user's jobs."""
+"""The same at most, unless the user allows more jobs."""
 
 MAX_FAR_FILE_BYTES: Final = 64 << 20
-"""Bytes that those have together, beyond which only as many are in flight as there are jobs: content keeps the link
-busy then.
-"""
+"""Bytes of all larger files in flight, beyond which there are as many as jobs: their content keeps the link busy."""
 
 BATCH_S: Final = 0.01
-"""Seconds that both ends take for a batch, about."""
+"""Seconds that both ends take for a batch, roughly."""
 
 
 class FlightLimits:
@@ -74,7 +72,7 @@ class VaryingSlots:
 
     It is given how many run, and how large they are with the new one, together.
     When it allows less, those that run go on, and none starts until it may.
-    Who waits is served in order, and may be cancelled.
+    Waiting jobs start in order, and may be cancelled.
     """
 
     def __init__(self, may_begin: Callable[[int, int], bool]) -> None:
