@@ -53,6 +53,7 @@ class Resting(Pair):
         super().__init__(Clock(), client_greeting=Greeting("c", client), server_greeting=Greeting("s", server))
         self.introduced()
         self.asked = []
+        self._gone = False
         for side in (self.client, self.server):
             side.serve(Locator(self._ask))
 
@@ -67,7 +68,12 @@ class Resting(Pair):
 
     def wait(self, seconds):
         """Let time pass."""
-        self.clock.pump([1] * int(seconds))
+        for _ in range(int(seconds)):
+            self.clock.advance(1)
+            if self._gone:
+                # A transport has sent what it was given, and knows nothing of what becomes of it.
+                self.client_wire.backlog.clear()
+                self.server_wire.backlog.clear()
         self.flush()
 
     def pings(self, seconds):
@@ -79,6 +85,11 @@ class Resting(Pair):
     def hang(self):
         """Bring nothing any more, either way."""
         self.client_wire.stalled = self.server_wire.stalled = True
+
+    def vanish(self):
+        """Lose all that is sent, either way."""
+        self.hang()
+        self._gone = True
 
     def go_on(self):
         """Bring what was held back, and what comes."""
@@ -146,7 +157,7 @@ def test_nothing_changes_for_one_that_does_not_know_of_it(made, lacking):
     pair = made(**(both if lacking == "both" else {lacking: OLD}))
     pair.wait(300)
     client, server = pair.pings(600)
-    pair.hang()
+    pair.vanish()
 
     assert client == server >= 600 / PING_AFTER_S - 1
     assert IDLE_TIMEOUT_S - PING_AFTER_S <= pair.silence() <= IDLE_TIMEOUT_S
@@ -154,7 +165,7 @@ def test_nothing_changes_for_one_that_does_not_know_of_it(made, lacking):
 
 def test_an_end_that_has_gone_is_noticed_at_rest(pair):
     """Later than otherwise: nothing is asked of it."""
-    pair.hang()
+    pair.vanish()
 
     assert IDLE_TIMEOUT_S < pair.silence() <= RESTING_TIMEOUT_S
 
@@ -164,7 +175,7 @@ def test_an_end_that_has_gone_is_noticed_at_rest(pair):
 def test_an_end_that_has_gone_is_noticed_by_who_asks(pair, side, rested):
     """As soon as without rest, from the moment of the question."""
     pair.wait(rested)
-    pair.hang()
+    pair.vanish()
     errors = pair.call(getattr(pair, side))
 
     assert pair.silence() <= IDLE_TIMEOUT_S
@@ -191,7 +202,19 @@ def test_one_that_owes_an_answer_and_hangs_is_noticed(pair, side):
     """Within 45 seconds, though it was at rest before."""
     pair.call(getattr(pair, side))
     pair.flush()
-    pair.hang()
+    pair.vanish()
+
+    assert IDLE_TIMEOUT_S - PING_AFTER_S <= pair.silence() <= IDLE_TIMEOUT_S
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_one_that_hangs_and_waits_for_an_answer_is_noticed(pair, side):
+    """By the other, which works on that: nobody may want it any more."""
+    asking = getattr(pair, side)
+    pair.call(asking)
+    pair.flush()
+    asking._keepalive.stop()
+    pair.vanish()
 
     assert IDLE_TIMEOUT_S - PING_AFTER_S <= pair.silence() <= IDLE_TIMEOUT_S
 
@@ -228,7 +251,7 @@ def test_a_stream_that_waits_for_credit_is_no_rest(pair):
     sending.addErrback(lambda _: None)
     pair.wait(60)
     client, server = pair.pings(300)
-    pair.hang()
+    pair.vanish()
 
     assert client == server >= 300 / PING_AFTER_S - 1
     assert pair.silence() <= IDLE_TIMEOUT_S
@@ -283,7 +306,7 @@ def test_whoever_is_gone_is_noticed_in_time(made, seed):
             pair.answer()
     pair.wait(chance.uniform(0, 200))
     side = chance.choice([pair.client, pair.server])
-    pair.hang()
+    pair.vanish()
     if chance.random() < 0.5:
         assert pair.silence() <= RESTING_TIMEOUT_S
     else:
