@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,6 +197,24 @@ async def test_a_new_version_is_kept_beside_the_one_before(two: Two) -> None:
         await until(lambda: not (two.out / "log").exists(), "removal")
 
     assert {"log": "1", "log.1": "2", "log.2": "3"} == files(two.inbox)
+
+
+@pytest.mark.parametrize("set_by", [-3600.0, 3600.0])
+async def test_a_clock_that_is_set_during_a_run_changes_no_duration(
+    two: Two, monkeypatch: pytest.MonkeyPatch, set_by: float
+) -> None:
+    """Neither of the run nor in the sum of all; when it ended is what the clock shows then."""
+    ahead = chain([0.0], repeat(set_by))
+    monkeypatch.setattr(one_run, "time", SimpleNamespace(time=lambda: time.time() + next(ahead)))
+    (two.out / "f").write_text("1")
+    await two.moving()
+    await until(lambda: two.status().last_run is not None, "a run")
+    last = two.status().last_run
+
+    assert last is not None
+    assert 0.0 < last.ended - last.began < 60.0
+    assert abs(last.ended - time.time() - set_by) < 60.0
+    assert 0.0 < two.status().totals.run_seconds < 60.0
 
 
 async def test_a_far_end_that_is_away_is_waited_for(two: Two, records: list[tuple[str, dict[str, object]]]) -> None:

@@ -113,6 +113,7 @@ class OneRun:
         self._failed: dict[bytes, RealizeError] = {}
         self._failures: Counter[str] = Counter()
         self._began = time.time()
+        self._began_s = reactor.seconds()
         self._run = ""
         self._run_log: RunLog | None = None
         self._moving: MoveRun | None = None
@@ -198,11 +199,12 @@ class OneRun:
             error = self._failed.pop(b"")
         for feed in self._feeds:
             feed.over(complete=not early)
-        tally = self._tally
+        tally, ended = self._tally, time.time()
         result = RunResult(
             run=self._run,
-            began=self._began,
-            ended=time.time(),
+            # If the clock was set meanwhile, this is when the run began by the clock as it is now.
+            began=ended - (self._reactor.seconds() - self._began_s),
+            ended=ended,
             moved_files=tally.arrived,
             moved_bytes=tally.arrived_bytes,
             failed_files=tally.failed,

@@ -57,7 +57,10 @@ class KnownBacklog(ByValue):
 
 @frozen(kw_only=True, eq=False, repr=False)
 class RunResult(ByValue):
-    """What came of one run; ``error`` is what ended it early, or empty, and ``code`` the word of its exit code."""
+    """What came of one run; ``error`` is what ended it early, or empty, and ``code`` the word of its exit code.
+
+    ``began`` and ``ended`` are by the clock as it is at the end, so a clock that is set meanwhile changes no duration.
+    """
 
     run: str
     began: float
