@@ -21,7 +21,7 @@ from realize.store.hooks import CommitHooks
 from realize.store.local import backups, group_commit
 from realize.store.local.backups import expire_backups
 from realize.store.local.headroom import Headroom
-from realize.store.local.links import LinkPolicy
+from realize.store.local.link_policy import LinkPolicy
 from realize.store.local.location import BackupPlace, Backups, locate
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.local.walker import Walker

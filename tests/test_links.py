@@ -19,7 +19,7 @@ from realize.fs.stamps import Present
 from realize.store.local import links, new_names
 from realize.store.local.expiry import expire_partials
 from realize.store.local.headroom import Headroom
-from realize.store.local.links import LinkPolicy
+from realize.store.local.link_policy import LinkPolicy
 from realize.store.local.partial_marks import NOTE
 from realize.store.local.store import LocalStore, root_identity
 from realize.units import Reserve

@@ -17,7 +17,7 @@ from realize.fs import mounts
 from realize.fs.own_files import OwnFiles, is_own
 from realize.fs.tree import identity_of
 from realize.store.local import location
-from realize.store.local.links import LinkPolicy
+from realize.store.local.link_policy import LinkPolicy
 from realize.store.local.location import BackupPlace, Backups, locate
 from realize.store.local.looks import Looking
 from realize.store.local.store import LocalStore, root_identity

@@ -27,7 +27,7 @@ from realize.store.local.acceptance import Acceptance
 from realize.store.local.footprint import Footprint
 from realize.store.local.group_commit import Committer
 from realize.store.local.headroom import Headroom
-from realize.store.local.links import LinkPolicy
+from realize.store.local.link_policy import LinkPolicy
 from realize.store.local.location import BackupPlace, Backups
 from realize.store.local.promised_space import Ledger
 from realize.store.local.store import LocalStore

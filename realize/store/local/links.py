@@ -28,7 +28,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import field, frozen
 
 from realize.by_value import ByValue
 from realize.errors import (
@@ -80,17 +80,6 @@ _LINK_TRIES: Final = 3
 
 _READ_TRIES: Final = 5
 _NO_TIMES: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-
-
-@define(eq=False, repr=False)
-class LinkPolicy(ByValue):
-    """Which symlinks a directory gives away, and takes; shared by all stores of it, and may be changed at any time.
-
-    The defaults are for a directory of the user here, whose own symlinks may lead anywhere.
-    """
-
-    gives: Links = Links.ANY
-    takes: Links = Links.INSIDE
 
 
 def read_links(

@@ -33,11 +33,9 @@ from realize.store.local.group_commit import Committer
 from realize.store.local.hard_links import HardLinks
 from realize.store.local.headroom import Headroom, Waiting
 from realize.store.local.known_files import KnownFiles
-from realize.store.local.links import LinkPolicy, Placing, read_links
+from realize.store.local.link_policy import LinkPolicy
 from realize.store.local.listing import LocalListing
 from realize.store.local.location import BackupPlace, Backups, RootedLocation, locate
-from realize.store.local.permissions import forbidden_batch
-from realize.store.local.probe import measure_space, try_write
 from realize.store.local.promised_space import Crowded
 from realize.store.local.removal import prune_batch, remove_batch
 from realize.store.local.siblings import siblings_batch
@@ -224,12 +222,16 @@ class LocalStore:
     @shielded
     async def space(self) -> Space:
         """See `IStore`."""
+        from realize.store.local.probe import measure_space
+
         space: Space = await self._run_briefly(measure_space, self._location, self._headroom.reserve)
         return space
 
     @shielded
     async def try_write(self) -> int:
         """See `IStore`."""
+        from realize.store.local.probe import try_write
+
         self._refuse_within_backups()
         took: int = await self._run_in_thread(try_write, self._location)
         return took
@@ -287,6 +289,9 @@ class LocalStore:
     @shielded
     async def forbidden(self, paths: Sequence[bytes], use: Use) -> list[RealizeError | None]:
         """See `IStore`."""
+        # Loaded only for dry runs and those who have symlinks.
+        from realize.store.local.permissions import forbidden_batch
+
         answers: list[RealizeError | None] = await self._run_briefly(forbidden_batch, self._location, paths, use)
         return answers
 
@@ -391,6 +396,9 @@ class LocalStore:
         self, paths: Sequence[bytes], *, wanted: WantedExtras | None = None
     ) -> list[FoundSymlink | RealizeError]:
         """See `IStore`."""
+        # Loaded only for those who have symlinks, as what makes them.
+        from realize.store.local.links import read_links
+
         answers: list[FoundSymlink | RealizeError] = await self._while_open(
             read_links, self._location, paths, self._clock, self._link_policy.gives, wanted
         )
@@ -401,6 +409,8 @@ class LocalStore:
         self, links: Sequence[Symlink], policy: OnConflict, *, trial: bool = False
     ) -> list[Linked | RealizeError]:
         """See `IStore`."""
+        from realize.store.local.links import Placing
+
         self._refuse_within_backups()
         placing = Placing(
             self._location,
