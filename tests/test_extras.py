@@ -995,6 +995,21 @@ async def test_a_file_gets_its_group_again_from_the_run_after_one_that_was_kille
     assert (os.geteuid(), group) == (status.st_uid, status.st_gid)
 
 
+@pytest.mark.parametrize("decides", [True, False])
+async def test_what_a_killed_run_gave_it_is_taken_back_as_far_as_a_new_file_has_it(place, decides):
+    """Its group is that of its directory if this has the set-gid bit."""
+    group, its = (1, 2) if ROOT else (os.getegid(), os.getegid())
+    os.chown(place, -1, its)
+    os.chmod(place, 0o2755 if decides else 0o755)
+    path = leave_given(place, os.geteuid())
+    os.chown(path, -1, group)
+
+    stored = await put(await opened(place), Attributes(1, 0o640))
+
+    assert isinstance(stored, Stored)
+    assert (its if decides else os.getegid()) == os.stat(place / "f").st_gid
+
+
 async def test_the_note_goes_with_the_commit(place, monkeypatch):
     """It is there when the file gets its name, and not any more when that is told."""
     store = await opened(place)

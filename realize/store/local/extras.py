@@ -424,14 +424,20 @@ def _put_back(fd: int, status: os.stat_result, extras: Extras, former: bytes | N
             os.setxattr(fd, acls.ACCESS, former)
 
 
-def take_back(fd: int) -> None:
-    """Make a partial of ours that did not get its final name one for us alone again."""
+def take_back(fd: int, directory_fd: int) -> None:
+    """Make a partial of ours in a directory, which did not get its final name, one for us alone again."""
     with contextlib.suppress(OSError):
-        os.fchown(fd, -1, os.getegid())
+        os.fchown(fd, -1, _group_of_new(directory_fd))
         os.fchmod(fd, RECEIVING)
         _set_acl(fd, acls.ACCESS, b"", numeric=True)
         xattrs.replace(fd, b"")
         forget_given(fd)
+
+
+def _group_of_new(directory_fd: int) -> int:
+    """Return the group of a new file there: that of the directory if it has the set-gid bit."""
+    status = os.fstat(directory_fd)
+    return status.st_gid if status.st_mode & stat.S_ISGID else os.getegid()
 
 
 def _give(fd: int, status: os.stat_result, extras: Extras, path: bytes) -> int:

@@ -380,7 +380,7 @@ def _commit_inside(
             outcome = refused
         outcomes[id(each)] = outcome
         if isinstance(outcome, RealizeError) and each.keep and not (each.given and is_of_others(each.fd)):
-            _make_private(each)
+            _make_private(fd, each)
         elif isinstance(outcome, RealizeError) or outcome.how is Committed.SKIPPED:
             _discard(fd, each)
         else:
@@ -419,12 +419,12 @@ def _take_mark_off(file: Prepared) -> None:
             pass
 
 
-def _make_private(file: Prepared) -> None:
+def _make_private(fd: int, file: Prepared) -> None:
     """Take the final mode and mtime back from a partial that stays one: it is for us alone, and was changed now."""
     if file.given:
         from realize.store.local.extras import take_back
 
-        take_back(file.fd)
+        take_back(file.fd, fd)
     if file.mode is not None:
         with contextlib.suppress(OSError):
             os.fchmod(file.fd, RECEIVING)

@@ -194,7 +194,7 @@ def _claim(candidate: _PartialName, alike: os.stat_result | None = None) -> tupl
                 if not found:
                     learn(status)
                 if _is_fit(status, found=found):
-                    fit = _as_new(fd, status) if found else status
+                    fit = _as_new(fd, status, candidate) if found else status
                     if fit is not None:
                         return fd, fit
                 os.unlink(candidate.partial, dir_fd=candidate.directory_fd)
@@ -230,7 +230,7 @@ def _is_fit(status: os.stat_result, *, found: bool) -> bool:
     return status.st_nlink == 1 and not (found and is_marked(status) and status.st_mode & 0o077)
 
 
-def _as_new(fd: int, status: os.stat_result) -> os.stat_result | None:
+def _as_new(fd: int, status: os.stat_result, candidate: _PartialName) -> os.stat_result | None:
     """Undo what an interrupted commit did to a partial; return its status then, None if it keeps what it was given.
 
     That is so if it belongs to somebody else.
@@ -240,7 +240,7 @@ def _as_new(fd: int, status: os.stat_result) -> os.stat_result | None:
         if status.st_uid == os.geteuid():
             from realize.store.local.extras import take_back
 
-            take_back(fd)
+            take_back(fd, candidate.directory_fd)
         if is_given(fd):
             return None
     received = _set_mode(fd, status, RECEIVING)
