@@ -203,6 +203,15 @@ async def test_what_others_have_put_there_is_compared_with_nothing(reach, root):
         assert await all_that_is_told(evil, name, SECRET) == NOTHING
 
 
+async def test_what_is_compared_with_nothing_stays_in_the_cache(root, monkeypatch):
+    """Others read it, and an origin that could have it dropped again and again would make their disk slow."""
+    plant(root, b"local", SECRET)
+    store = await opened(root, origin_of(EVIL))
+    monkeypatch.setattr(finals, "drop_cache", lambda _fd: pytest.fail("dropped"))
+
+    assert await all_that_is_told(store, b"local", SECRET) == NOTHING
+
+
 async def test_who_may_read_has_everything_compared(root):
     """There it costs nothing to learn, and saves sending it."""
     plant(root, b"local", SECRET)

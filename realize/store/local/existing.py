@@ -413,14 +413,15 @@ class FinalMatches:
                     if before is None or (before.version, before.offset) != (version, offset):
                         return None
                     written = written or before.written
-                else:
-                    drop_cache(fd)
                 verdict = before.verdict if before is not None and offset else None
                 if self._origin is not None and verdict is None:
                     sent = digest_from(fd, self._origin)
                     if sent is None:
                         return None
                     verdict = _Verdict(sent)
+                if not offset:
+                    # Not of a file that this origin could not compare: others read it, too.
+                    drop_cache(fd)
                 length = max(0, min(len(digests) * BLOCK_BYTES, size - offset))
                 if verdict is None:
                     matched = sum(len(piece) for piece in matching(fd, length, offset, digests))
