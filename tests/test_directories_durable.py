@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -228,14 +229,96 @@ async def test_final_attributes_that_cannot_be_made_durable_fail_as_a_whole(root
     assert [True] == await store.set_directories([Directory(b"good", 0o755, 1)])
 
 
-async def test_directories_that_are_gone_before_they_are_durable_fail_nothing(root, behind, monkeypatch):
-    """A program that has taken all files may remove them at any time."""
+MS_RDONLY, MS_REMOUNT, MS_BIND = 1, 32, 4096
+
+
+@pytest.fixture
+def mount(behind):
+    """Mounts a directory on itself, or a file system of its own there; what is mounted last can be made read-only."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    mounted = []
+
+    def ask(source, path, kind, flags):
+        if libc.mount(source, path, kind, flags, None):
+            pytest.fail(f"this test needs the right to mount: {os.strerror(ctypes.get_errno())}")
+
+    def mount(path, *, own=False):
+        os.makedirs(behind.at(path), exist_ok=True)
+        where = behind.at(path).rstrip(b"/")
+        ask(*((b"tmpfs", where, b"tmpfs", 0) if own else (where, where, None, MS_BIND)))
+        mounted.append(where)
+        return lambda: ask(None, where, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+
+    yield mount
+    for where in reversed(mounted):
+        assert not libc.umount2(where, 0)
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_directories_of_a_read_only_mount_are_not_ours(root, behind, mount, own):
+    """Whatever they have already: the others get theirs, and the run goes on."""
+    behind.plant(b"rw/f", b"x")
+    protect = mount(b"ro", own=own)
+    for name in (b"as it was", b"other"):
+        os.mkdir(behind.at(b"ro/" + name))
+        os.chmod(behind.at(b"ro/" + name), 0o750)
+        os.utime(behind.at(b"ro/" + name), ns=(1, 1))
+    protect()
+    store = await opened(root)
+    asked = [Directory(b"ro/as it was", 0o750, 1), Directory(b"ro/other", 0o700, 2), Directory(b"rw", 0o755, 1)]
+
+    assert [False, False, True] == await store.set_directories(asked)
+    assert 0o750 == behind.attributes(b"ro/other").mode
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("read_only", [b"", b"ro"])
+@pytest.mark.parametrize("count", [1, 2, 20])
+async def test_below_a_read_only_mount_another_takes_files(root, behind, mount, own, read_only, count):
+    """As with ReadWritePaths of systemd: only where the files are must changes still be possible."""
+    protect = mount(read_only, own=own and read_only)
+    for number in range(count):
+        os.makedirs(behind.at(b"ro/in/%d" % number))
+    mount(b"ro/in", own=own)
+    protect()
+    store = await opened(root)
+    names = [b"ro/in/%d/f" % number for number in range(count)]
+
+    put = await store.put_small([small_file(name, b"x") for name in names], REPLACE)
+
+    assert [Committed.CREATED] * count == list(map(how, put))
+    assert [True] * count == await store.settle([Expected(name, 1, digest(b"x")) for name in names])
+    assert [True] * count == await store.set_directories([Directory(os.path.dirname(name), 0o700, 1) for name in names])
+
+
+async def test_a_file_system_that_takes_no_more_changes_fails_what_was_to_be_set(root, behind, monkeypatch):
+    """Such directories are not somebody else's."""
+    behind.plant(b"d/f", b"x")
+    store = await opened(root)
+
+    def dead(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", dead)
+    assert [False] == await store.set_directories([Directory(b"d", 0o755, 1)])
+    monkeypatch.setattr(os, "fchown", dead)
+    with pytest.raises(StorageError, match="d: Read-only file system"):
+        await store.set_directories([Directory(b"d", 0o755, 1)])
+
+
+@pytest.mark.parametrize("what", ["missing", "file", "symlink"])
+async def test_directories_that_are_gone_before_they_are_durable_fail_nothing(root, behind, monkeypatch, what):
+    """A program that has taken all files may remove them at any time, and put something else there."""
     behind.plant(b"d/f", b"x")
     store = await opened(root)
     sync = directories.sync_directories
 
     def removing(*arguments):
         shutil.rmtree(behind.at(b"d"))
+        if what == "file":
+            behind.plant(b"d", b"x")
+        elif what == "symlink":
+            os.symlink(".", behind.at(b"d"))
         return {**sync(*arguments), (b"d",): StorageError("d: was removed meanwhile")}
 
     monkeypatch.setattr(directories, "sync_directories", removing)

@@ -175,6 +175,11 @@ def lists_acls(fd: int) -> bool:
     return file_system(fd) in _LOCAL
 
 
+def is_read_only(fd: int) -> bool:
+    """Return whether nothing can be changed through the mount of ``fd``, whatever the permissions are."""
+    return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
+
+
 def is_elsewhere(fd: int) -> bool:
     """Return whether the file system of ``fd`` is known to be one of another machine, or of a server in user space."""
     return file_system(fd) in _RENAMES

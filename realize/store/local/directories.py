@@ -18,11 +18,12 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from realize.errors import BadName, NotFound, NotKept, RealizeError
+from realize.errors import BadName, Conflict, NotFound, NotKept, RealizeError
 from realize.fs import awaiting
 from realize.fs.descriptors import release
-from realize.fs.oserrors import Deed, storage_error
-from realize.fs.syscalls import read_umask
+from realize.fs.durable import refuse_dead
+from realize.fs.oserrors import Deed, storage_error, storage_errors
+from realize.fs.syscalls import is_read_only, read_umask
 from realize.fs.tree import Tree
 from realize.store.hooks import CommitHooks, Sync
 from realize.store.local.footprint import Footprint, Trace, trace_of
@@ -85,8 +86,8 @@ def set_directories(
 ) -> list[bool | RealizeError]:
     """Set the final permissions and times of existing directories, in this order; return whether each has them.
 
-    If ``bounded``, directories outside the footprint are not changed.
-    What is returned is durable; raises `RealizeError` if that fails.
+    If ``bounded``, directories outside the footprint are not changed, and those of a read-only mount never are.
+    What is returned is durable; raises `RealizeError` if that fails, or a file system takes no more changes.
     """
     answers: list[bool | RealizeError] = []
     ours: list[tuple[bytes, ...]] = []
@@ -98,14 +99,20 @@ def set_directories(
                     above, name = location.split(each.path)
                     directory = (*above, name)
                     fd = tree.directory(directory)
-                    may_change = not bounded or footprint.may_change(trace_of(tree.identity(directory), fd))
+                    may_change = not is_read_only(fd) and (
+                        not bounded or footprint.may_change(trace_of(tree.identity(directory), fd))
+                    )
                     if may_change:
                         _set(fd, each)
                         ours.append(directory)
                 except (BadName, NotKept) as error:
                     answers.append(error)
-                except (RealizeError, OSError, MemoryError):
-                    answers.append(False)  # missing, or not ours
+                except OSError:
+                    with storage_errors(each.path):
+                        refuse_dead(fd)
+                    answers.append(False)  # not ours
+                except (RealizeError, MemoryError):
+                    answers.append(False)  # missing
                 else:
                     answers.append(may_change)
             if ours:
@@ -118,12 +125,17 @@ def set_directories(
 
 
 def _make_durable(tree: Tree, directories: Sequence[tuple[bytes, ...]], anchor: Anchor | None) -> None:
-    """Make what was set durable, also if it was set before; raises `RealizeError`, but of none that is gone by now."""
+    """Make what was set durable, also if it was set before.
+
+    Raises `RealizeError`, but of none that is gone by now, or has something else in its place.
+    """
     for directory, error in sync_directories(tree, directories, anchor).items():
         tree.forget()
-        with contextlib.suppress(NotFound):
+        try:
             tree.directory(directory)
-            raise error
+        except (NotFound, Conflict, BadName):
+            continue
+        raise error
 
 
 def _components(location: RootedLocation, directory: Directory) -> tuple[bytes, ...]:

@@ -570,11 +570,15 @@ def sync_directories(
     if anchor is not None and many and _devices(tree, chain) == {anchor.device}:
         try:
             syncfs(anchor.fd)
-            refuse_dead(tree.root_fd)
+            # The last one is one of those: the root may be mounted read-only, and another mount be below it.
+            refuse_dead(tree.directory(chain[-1]))
         except OSError as error:
             return {each: storage_error(error, names.join(each) or b".") for each in wanted}
-        return {}
-    failed = _sync_each(tree, chain, whole=whole)
+        except RealizeError:
+            pass  # gone meanwhile
+        else:
+            return {}
+    failed = _sync_each(tree, chain, wanted, whole=whole)
     if not failed:
         return {}
     return {
@@ -585,22 +589,28 @@ def sync_directories(
     }
 
 
-def _sync_each(tree: Tree, chain: Sequence[tuple[bytes, ...]], *, whole: bool) -> dict[tuple[bytes, ...], RealizeError]:
-    """Make directories durable one by one, those below first, and with ``whole`` their file systems, too.
+def _sync_each(
+    tree: Tree, chain: Sequence[tuple[bytes, ...]], wanted: Iterable[tuple[bytes, ...]], *, whole: bool
+) -> dict[tuple[bytes, ...], RealizeError]:
+    """Make the directories of a chain durable one by one, those below first.
 
+    The file systems of the ``wanted`` ones must still take changes, and with ``whole`` all that is on them is made
+    durable, too; one of those above may be mounted read-only.
     Returns the errors by directory.
     """
     failed: dict[tuple[bytes, ...], RealizeError] = {}
     devices: dict[tuple[bytes, ...], int] = {}
+    opened: dict[int, int] = {}
     root_device = tree.identity(())[0]
-    opened = {root_device: tree.root_fd}
+    meant = set(wanted)
     try:
         for directory in reversed(chain):
             try:
                 fd = tree.directory(directory)
-                device = devices[directory] = tree.identity(directory)[0]
-                if device not in opened:
-                    opened[device] = os.dup(fd)
+                if directory in meant:
+                    device = devices[directory] = tree.identity(directory)[0]
+                    if device not in opened:
+                        opened[device] = os.dup(fd)
                 fsync_directory(fd)
             except OSError as error:
                 failed[directory] = storage_error(error, names.join(directory) or b".")
@@ -612,16 +622,16 @@ def _sync_each(tree: Tree, chain: Sequence[tuple[bytes, ...]], *, whole: bool) -
         for device, fd in opened.items():
             try:
                 if whole and syncs_as_a_whole(fd):
-                    syncfs(fd)
+                    # Of a file system, the descriptor that was opened first is told of most failures.
+                    syncfs(tree.root_fd if device == root_device else fd)
                 refuse_dead(fd)
             except OSError as error:
                 for directory, of in devices.items():
                     if of == device:
                         failed.setdefault(directory, storage_error(error, names.join(directory) or b"."))
     finally:
-        for device, fd in opened.items():
-            if device != root_device:
-                release(fd)
+        for fd in opened.values():
+            release(fd)
     return failed
 
 

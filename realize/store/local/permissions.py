@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from realize.errors import NotFound, RealizeError
 from realize.fs import names
 from realize.fs.oserrors import Deed, storage_error
+from realize.fs.syscalls import is_read_only
 from realize.fs.tree import Tree
 from realize.store.local.location import RootedLocation
 from realize.values import Use
@@ -68,7 +69,7 @@ def _check_change(fd: int, name: bytes, path: bytes, deed: Deed) -> None:
     """Raise an error unless a name in a directory may be made, replaced or removed; for sticky bits see unlink(2)."""
     status = os.fstat(fd)
     if not _may(b".", os.W_OK | os.X_OK, fd):
-        raise _denied(path, deed, errno.EROFS if os.fstatvfs(fd).f_flag & os.ST_RDONLY else errno.EACCES)
+        raise _denied(path, deed, errno.EROFS if is_read_only(fd) else errno.EACCES)
     if status.st_mode & stat.S_ISVTX and os.geteuid() not in {0, status.st_uid, _owner(fd, name)}:
         raise _denied(path, Deed.COMMIT if deed is Deed.CREATE else deed, errno.EPERM)
 
