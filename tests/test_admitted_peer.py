@@ -28,6 +28,7 @@ from realize.store.local.footprint import Footprint
 from realize.store.local.store import LocalStore, root_identity
 from realize.store.server.responders import DirectoryResponders
 from realize.store.server.rights import PUT
+from realize.units import display_name
 from realize.values import (
     BLOCK_BYTES,
     Attributes,
@@ -366,23 +367,31 @@ class Burst(Raw):
 
     def check_trail(self):
         """What is said to have happened has: each removal had a file of that size, and the last word is the truth."""
-        there = {os.fsdecode(path): {len(content)} for path, content in PLANTED.items()}
+        planted = {os.fsdecode(path): len(content) for path, content in PLANTED.items()}
+        there = {path: {size} for path, size in planted.items()}
         last = {}
         for _, event, fields in self.log.events:
             path = fields.get("path")
             if event == "file_committed":
                 there.setdefault(path, set()).add(fields["size"])
                 last[path] = fields["size"]
+            elif event == "file_linked" and fields["how"] == "created":
+                last[path] = last.get(fields["to"], planted.get(fields["to"]))
+                there.setdefault(path, set()).add(last[path])
+            elif event == "link_committed":
+                there.setdefault(path, set()).add(len(fields["target"]))
+                last.pop(path, None)  # see `check_links`
             elif event == "file_removed":
                 assert fields["size"] in there.get(path, set()), f"{path} never was"
                 assert last.get(path, 0) is not None, f"{path} was gone already"
                 last[path] = None
             elif event == "file_already_there":
                 assert fields["size"] in there.get(path, set()), f"{path} never was"
+        found = {display_name(path): os.path.join(os.fsencode(self.root), path) for path in scan(self.root)}
         for path, size in last.items():
-            place = self.root / path
-            is_file = place.is_file() and not place.is_symlink()
-            assert (place.stat().st_size if is_file else None) == size, path
+            place = found.get(path, b"")
+            is_file = os.path.isfile(place) and not os.path.islink(place)
+            assert (os.path.getsize(place) if is_file else None) == size, path
 
 
 def bursts(tmp_path, rights_of, count):
