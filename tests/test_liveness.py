@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 
 from realize.wire.coarse_timers import CoarseTimers
 from realize.wire.keepalive import (
+    CATCHING_UP_S,
     IDLE_TIMEOUT_S,
     PING_AFTER_S,
     RESTING_PING_AFTER_S,
@@ -230,6 +231,49 @@ def test_what_nobody_told_us_of_gives_the_peer_its_time(resting):
         resting.clock.advance(1)
 
     assert IDLE_TIMEOUT_S == resting.silence()
+
+
+@pytest.mark.parametrize("rested", range(1, 36, 5))
+def test_a_ping_that_is_due_comes_though_something_begins(resting, rested):
+    """The peer, which began it, may have waited for one since our last, and has 45 seconds of patience from now on."""
+    while not resting.pings:
+        resting.live(1, step=1)
+    resting.pings = 0
+    resting.live(rested, step=1)
+    resting.liveness.worked()
+    resting.may_rest = False
+    waited = 0
+    while not resting.pings:
+        resting.live(1, step=1)
+        waited += 1
+
+    assert waited <= min(PING_AFTER_S, RESTING_PING_AFTER_S + RESTING_STEP_S - rested)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_process_that_was_suspended_reads_first_what_came(watched, asked):
+    """Twisted makes overdue calls before it reads, and the peer may have patience left."""
+    if asked:
+        watched.liveness.asked("Status", REPLY_TIMEOUT_S)
+    watched.live(10)
+    watched.clock.advance(IDLE_TIMEOUT_S + PING_AFTER_S)
+    before = list(watched.verdicts)
+    watched.liveness.heard()
+    watched.liveness.worked()
+    watched.live(3 * IDLE_TIMEOUT_S, worked=True)
+
+    assert ([], []) == (before, watched.verdicts)
+    assert watched.pings
+
+
+def test_a_process_that_was_suspended_notices_a_peer_that_is_gone(watched):
+    """Once it had the time to read, however late its timers are then."""
+    watched.clock.advance(100)
+    before = list(watched.verdicts)
+    watched.clock.advance(10 * CATCHING_UP_S)
+
+    assert [] == before
+    assert ["has not been heard of for 45 seconds"] == watched.verdicts
 
 
 def test_many_connections_at_rest_wake_up_a_process_once():

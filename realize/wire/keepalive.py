@@ -7,6 +7,9 @@ take is in `realize.wire.reply_timeouts`.
 A connection is at rest here if nothing but pings came for `PING_AFTER_S`, and its owner says that nothing is under way.
 It has longer times then, and the usual ones from the moment when something begins again.
 The two sides need not agree: each answers the pings of the other, so the one that is not at rest hears enough.
+
+A process that was suspended makes its overdue timers' calls before it reads what came meanwhile.
+So a verdict that comes late waits until that was read.
 """
 
 from __future__ import annotations
@@ -45,6 +48,12 @@ RESTING_STEP_S: Final = 5.0
 RESTING_TIMEOUT_S: Final = RESTING_PING_BEHIND_S + IDLE_TIMEOUT_S - PING_AFTER_S
 """The same as `IDLE_TIMEOUT_S` at rest: the answer to a ping may take as long as it may otherwise."""
 
+STOOD_STILL_S: Final = 5.0
+"""Seconds that our timer is late if the process was suspended, or busy with something else."""
+
+CATCHING_UP_S: Final = 1.0
+"""Seconds in which such a process reads what came, before a peer counts as gone."""
+
 
 class Keepalive:
     """Watches one connection; calls ``ping`` to send one, and ``silent`` with the reason if the peer is gone.
@@ -72,6 +81,10 @@ class Keepalive:
         self._may_rest = may_rest
         self._ping_at_rest_after = RESTING_PING_AFTER_S if first else RESTING_PING_BEHIND_S
         self._call: Cancellable | None = None
+        self._due = 0.0
+        """When that call is due."""
+        self._catching_up = False
+        """Whether a verdict waits until what came is read."""
         self._heard = self._sent = 0.0
         self._roused = 0.0
         """When something began, at rest."""
@@ -141,30 +154,43 @@ class Keepalive:
         """End the rest: the usual times count from now."""
         self._resting = False
         if self._watching:
-            self._roused = self._clock.seconds()
-            if self._call is not None:
-                self._call.cancel()
-            self._call = self._timers.callLater(PING_AFTER_S, self._check)
+            now = self._roused = self._clock.seconds()
+            # A ping that is due earlier stays so: the peer may wait for one since we sent the last.
+            if self._due > now + PING_AFTER_S:
+                if self._call is not None:
+                    self._call.cancel()
+                self._look_at(now + PING_AFTER_S, now)
 
     def _schedule(self, now: float) -> None:
         ping = self._sent + self._ping_after
         if self._resting:
             ping = math.ceil(ping / RESTING_STEP_S) * RESTING_STEP_S
-        due = min(ping, self._waiting_since + self._patience)
-        self._call = self._timers.callLater(max(due - now, 0.0), self._check)
+        self._look_at(min(ping, self._waiting_since + self._patience), now)
+
+    def _look_at(self, due: float, now: float) -> None:
+        self._due = max(due, now)
+        self._call = self._timers.callLater(self._due - now, self._check)
+
+    def _verdict(self, now: float) -> str | None:
+        """Why the peer counts as gone, as the end of a sentence; None if it does not."""
+        if now - self._waiting_since >= self._patience:
+            return f"has not been heard of for {self._patience:.0f} seconds"
+        return self._replies.overdue(now)
 
     def _check(self) -> None:
         self._call = None
         now = self._clock.seconds()
         if self._deaf:
             self._heard = now
-        if now - self._waiting_since >= self._patience:
-            self._silent(f"has not been heard of for {self._patience:.0f} seconds")
+        verdict = self._verdict(now)
+        if verdict is not None:
+            self._catching_up = not self._catching_up and now - self._due >= STOOD_STILL_S
+            if self._catching_up:
+                self._look_at(now + CATCHING_UP_S, now)
+            else:
+                self._silent(verdict)
             return
-        overdue = self._replies.overdue(now)
-        if overdue is not None:
-            self._silent(overdue)
-            return
+        self._catching_up = False
         try:
             resting = now - self._replies.last_work >= PING_AFTER_S and self._may_rest()
             if self._resting and not resting:
