@@ -263,6 +263,29 @@ async def test_what_failed_keeps_nothing_of_what_it_worked_on(pool):
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_error_that_is_raised_again_ends_nobody_who_was_told_before(pool):
+    """As that of a file that cannot be written, which all later calls raise: who was told first may be tidying up."""
+    broken = OSError(5, "broken")
+    tidied = Deferred()
+
+    def fails():
+        raise broken
+
+    async def told():
+        try:
+            await pool.run(fails)
+        except OSError:
+            return await tidied
+
+    first = Deferred.fromCoroutine(told())
+    await DeferredList([pool.run(int)])
+    await DeferredList([pool.run(fails)], consumeErrors=True)
+    tidied.callback("tidied")
+
+    assert await first == "tidied"
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_idle_thread_holds_nothing_that_it_returned(pool):
     """It goes without waiting for what comes next."""
     gone = threading.Event()
