@@ -1027,6 +1027,16 @@ async def test_the_note_goes_with_the_commit(place, monkeypatch):
     assert ["user.colour"] == names_of(place / "f")
 
 
+async def test_the_note_of_a_commit_that_was_killed_goes_when_the_file_is_relied_upon(place):
+    """With the mark, which goes after it: a final file is no partial."""
+    os.rename(leave_given(place, os.geteuid()), place / "f")
+    store = await opened(place)
+
+    assert [True] == await store.settle([Expected(b"f", 4, digest(b"half"))])
+    assert [] == names_of(place / "f")
+    assert not os.stat(place / "f").st_mode & MARK
+
+
 def test_names_are_believed_for_a_while(monkeypatch):
     """And no more of them than there is room for: a peer names whom it likes."""
     asked, times = [], [0.0]

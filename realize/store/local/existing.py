@@ -37,7 +37,7 @@ from realize.fs.tree import Tree, identity_of
 from realize.store.local.group_commit import sync_directories
 from realize.store.local.known_files import KnownFiles
 from realize.store.local.location import RootedLocation
-from realize.store.local.partial_marks import MARK, NOTE, is_ours
+from realize.store.local.partial_marks import MARK, NOTE, forget_given, is_ours
 from realize.store.local.versions import Clock, has_more, open_settled, representable, settled_in, version_of
 from realize.store.origin import digest_from
 from realize.units import display_name
@@ -260,7 +260,7 @@ class Vouching(ByValue):
             return None
         try:
             if before.st_mode & MARK:
-                _end_commit(tree.directory(directory), name, before)
+                _end_commit(fd, tree.directory(directory), name, before)
             # Clears the mark of a partial, which a power cut may have left.
             mode = stat.S_IMODE(before.st_mode) & ~MARK if attributes is None else attributes.mode & 0o777
             timed = attributes is not None and attributes.mtime_ns != mtime_ns
@@ -293,9 +293,10 @@ class Vouching(ByValue):
         return after if version_of(named) == after and _is_still(evolve(version, mtime_ns=mtime_ns), after) else None
 
 
-def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
+def _end_commit(fd: int, directory_fd: int, name: bytes, final: FileStatus) -> None:
     """Finish a commit that was interrupted after the file got its final name, but before its mark was cleared.
 
+    The note that it was given more than content goes as well; our caller clears the mark.
     Where renaming takes a link(2), the file may still have the partial's name as well.
     Both names are made durable before the mark is cleared: otherwise another power cut could leave a partial that does
     not look like one.
@@ -309,6 +310,7 @@ def _end_commit(directory_fd: int, name: bytes, final: FileStatus) -> None:
                     if identity_of(os.stat(partial, dir_fd=directory_fd, follow_symlinks=False)) == identity_of(final):
                         os.unlink(partial, dir_fd=directory_fd)
     fsync_directory(directory_fd)
+    forget_given(fd)
 
 
 def _renew(fd: int, before: FileStatus, mode: int, clock: Clock) -> None:
