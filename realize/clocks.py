@@ -1,4 +1,4 @@
-"""Run the timers of both programs on a clock that cannot be set.
+"""Clocks that cannot be set: what the timers of both programs run on, and what measures how long something took.
 
 Twisted's reactors use the wall clock.
 If that is set back by an hour, every timer is an hour late: a command would wait that much longer to reconnect.
@@ -23,3 +23,8 @@ def use_monotonic_clock(reactor: Any) -> None:
     for call in reactor.getDelayedCalls():
         call.seconds = time.monotonic
         call.time += ahead
+
+
+def since_boot_s() -> float:
+    """Return how long ago the machine was started, in seconds, with the time for which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -18,6 +18,7 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
+from realize.clocks import since_boot_s
 from realize.config import Config, DirectoryConfig, MoveConfig, PeerConfig, Right, ThrottleConfig
 from realize.daemon import RealizedService
 from realize.errors import ConfigError, Conflict, NotFound, UsageError
@@ -215,6 +216,22 @@ async def test_a_clock_that_is_set_during_a_run_changes_no_duration(
     assert 0.0 < last.ended - last.began < 60.0
     assert abs(last.ended - time.time() - set_by) < 60.0
     assert 0.0 < two.status().totals.run_seconds < 60.0
+
+
+async def test_a_run_lasts_while_the_machine_is_suspended(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It began when it began; the reactor's clock stands still meanwhile."""
+    asleep = chain([0.0], repeat(3600.0))
+    slept = chain([0.0], repeat(3600.0))
+    monkeypatch.setattr(one_run, "time", SimpleNamespace(time=lambda: time.time() + next(asleep)))
+    monkeypatch.setattr(one_run, "since_boot_s", lambda: since_boot_s() + next(slept))
+    (two.out / "f").write_text("1")
+    await two.moving()
+    await until(lambda: two.status().last_run is not None, "a run")
+    last = two.status().last_run
+
+    assert last is not None
+    assert 3600.0 < last.ended - last.began < 3660.0
+    assert abs(last.began - time.time()) < 60.0
 
 
 async def test_a_far_end_that_is_away_is_waited_for(two: Two, records: list[tuple[str, dict[str, object]]]) -> None:

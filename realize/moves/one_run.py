@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger as TwistedLogger
 
 from realize.by_value import ByValue
+from realize.clocks import since_boot_s
 from realize.concurrency.reactor import IReactor
 from realize.errors import DeadlineReached, InternalError, Interrupted, RealizeError
 from realize.logger import LoggerOf
@@ -113,7 +114,7 @@ class OneRun:
         self._failed: dict[bytes, RealizeError] = {}
         self._failures: Counter[str] = Counter()
         self._began = time.time()
-        self._began_s = reactor.seconds()
+        self._began_s = since_boot_s()
         self._run = ""
         self._run_log: RunLog | None = None
         self._moving: MoveRun | None = None
@@ -203,7 +204,7 @@ class OneRun:
         result = RunResult(
             run=self._run,
             # If the clock was set meanwhile, this is when the run began by the clock as it is now.
-            began=ended - (self._reactor.seconds() - self._began_s),
+            began=ended - (since_boot_s() - self._began_s),
             ended=ended,
             moved_files=tally.arrived,
             moved_bytes=tally.arrived_bytes,
