@@ -21,6 +21,8 @@ NEVER: Final = frozenset(
         "close",
         "_close",
         "_let_go",
+        "_forget",
+        "forget",
         "release",
         "__enter__",
         "__exit__",

@@ -8,6 +8,7 @@ Other blocks are not run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -244,11 +245,12 @@ class World:
     def arrived(self, name: str = "inbox") -> dict[str, str]:
         """The files below a directory of `nas`, with their digests."""
         top = self.machine("nas").root / "srv" / name
-        return {
-            str(path.relative_to(top)): blake3(path.read_bytes()).hexdigest()
-            for path in sorted(top.rglob("*"))
-            if path.is_file() and not path.name.startswith(".realize")
-        }
+        found = {}
+        for path in sorted(top.rglob("*")):
+            if path.is_file() and not path.name.startswith(".realize"):
+                with contextlib.suppress(FileNotFoundError):  # a partial, which has got its final name just now
+                    found[str(path.relative_to(top))] = blake3(path.read_bytes()).hexdigest()
+        return found
 
     def close(self) -> None:
         """End all daemons, and remove the folders."""

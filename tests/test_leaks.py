@@ -207,20 +207,26 @@ def test_clients_that_are_killed_leave_nothing_behind(tmp_path):
         site.stop()
 
 
-@pytest.mark.parametrize("side", ["client", "server"])
-def test_a_peer_that_vanishes_is_noticed_within_a_minute(side):
-    """Nothing arrives any more, no reset, no end: whoever waits is told, and no timer stays."""
+@pytest.mark.parametrize(("side", "other"), [("client", "server"), ("server", "client")])
+@pytest.mark.parametrize(("waits", "most_s"), [(True, 60), (False, 80)])
+def test_a_peer_that_vanishes_is_noticed(side, other, waits, most_s):
+    """Nothing arrives any more, no reset, no end: whoever waits is told in a minute, and no timer stays."""
     clock = Clock()
     pair = Pair(clock).introduced()
     lost = []
     getattr(pair, side).when_lost().addCallback(lost.append)
+    if waits:
+        getattr(pair, other).serve(Mute())
+        getattr(pair, side).call(commands.Status).addErrback(lambda _: None)
+        pair.flush()
     pair.client_wire.stalled = pair.server_wire.stalled = True
+    getattr(pair, other)._keepalive.stop()  # which is gone, and gives up nobody
     since = clock.seconds()
     while not lost and clock.seconds() < since + 200:
         clock.advance(1)
 
     assert isinstance(lost[0], Silence)
-    assert clock.seconds() - since <= 60
+    assert clock.seconds() - since <= most_s
     clock.advance(30)
     assert [] == clock.getDelayedCalls()
 

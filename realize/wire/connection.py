@@ -640,7 +640,7 @@ class PeerProtocol(AnsweringProtocol):
         return asked
 
     def _may_rest(self) -> bool:
-        """Whether both ends can, and nothing is under way, or waits to be read or sent."""
+        """Whether both ends can, and nothing is under way, or waits to be read or to be sent."""
         return (
             self._both_rest
             and not self._replies.expected
@@ -648,7 +648,6 @@ class PeerProtocol(AnsweringProtocol):
             and not len(self.streams)
             and self.reading.is_at_rest
             and not self.sending.full
-            and not getattr(self.transport, "queued", 0)
         )
 
     def _silent(self, what: str) -> None:

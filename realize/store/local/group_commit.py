@@ -630,8 +630,8 @@ def _sync_each(
                     if of == device:
                         failed.setdefault(directory, storage_error(error, names.join(directory) or b"."))
     finally:
-        for fd in opened.values():
-            release(fd)
+        while opened:
+            release(opened.popitem()[1])
     return failed
 
 

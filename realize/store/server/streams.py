@@ -261,8 +261,8 @@ class ServedWrite:
         if self._ended:
             return kept
         self._enter(Stage.ENDED)
-        self._order.end()
         try:
+            self._order.end()
             if keep:
                 await self._write_the_last()
         finally:
@@ -351,8 +351,10 @@ class ServedWrite:
 
     def _end(self) -> None:
         if self._enter(Stage.ENDED):
-            self._order.end()
-            self._forget()
+            try:
+                self._order.end()
+            finally:
+                self._forget()
 
     def _forget(self) -> None:
         """Close the stream, whose number means nothing from now on."""
