@@ -505,7 +505,7 @@ class Journey:
                 self.turn(clock, connection)
                 if results:
                     break
-        assert results, "it hangs"
+        assert results, f"it hangs after {fault.where if fault else None}"
         closing = [store.close() for store in stores]
         if connection is not None:
             connection.cut()

@@ -15,6 +15,15 @@ def outcomes(*waiting):
     return found
 
 
+def raising(error):
+    """A function that raises that."""
+
+    def fails(*_):
+        raise error
+
+    return fails
+
+
 def test_it_opens_for_all_who_wait_and_for_those_who_come_later():
     """Once for all."""
     opening = Deferred()
@@ -25,6 +34,19 @@ def test_it_opens_for_all_who_wait_and_for_those_who_come_later():
 
     assert [] == before
     assert [["open"]] * 3 == [*early, *outcomes(gate.passed())]
+
+
+def test_if_it_cannot_tell_that_it_opened_all_who_were_not_told_fail(monkeypatch):
+    """As for want of memory; nobody waits for ever."""
+    opening = Deferred()
+    gate = Gate(opening)
+    first, second = gate.passed(), gate.passed()
+    found = outcomes(first, second)
+    monkeypatch.setattr(first, "callback", raising(MemoryError()))
+    opening.callback(None)
+
+    assert [] == found[0]
+    assert isinstance(found[1][0].value, MemoryError)
 
 
 def test_if_it_cannot_open_all_fail():

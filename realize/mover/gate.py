@@ -17,7 +17,7 @@ class Gate:
         self._outcome: Failure | bool | None = None
         """Whether it has opened, or why it never will; None until that is known."""
         self._waiting: list[Deferred[None]] = []
-        opening.addCallbacks(self._opened, self._failed)
+        opening.addCallback(self._opened).addErrback(self._failed)
 
     def passed(self) -> Deferred[None]:
         """Fires when the gate is open."""
@@ -42,7 +42,8 @@ class Gate:
                 self._waiting.pop(0).callback(None)
 
     def _failed(self, failure: Failure) -> None:
-        if self._outcome is None:
+        """Tell who still waits, also where it was not the opening that failed but to tell of it."""
+        if self._outcome is not False:
             self._outcome = failure
             while self._waiting:
                 self._waiting.pop(0).errback(failure)

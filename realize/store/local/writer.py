@@ -593,14 +593,16 @@ class LocalWriter:
 
     def _close(self) -> None:
         kept, self._partial.kept = self._partial.kept, None
-        if kept is not None:
-            self._headroom.partials.note(kept)
         try:
-            self._partial.close(lambda fd: self._freeing.append(self._dispose(fd)))
-            self._on_closed(self)
+            if kept is not None:
+                self._headroom.partials.note(kept)
         finally:
-            # What was replaced has its room until then, and whoever waits for that must not look too early.
-            DeferredList(self._freeing).addBoth(self._give_back).addErrback(self._give_back)
+            try:
+                self._partial.close(lambda fd: self._freeing.append(self._dispose(fd)))
+                self._on_closed(self)
+            finally:
+                # What was replaced has its room until then, and whoever waits for that must not look too early.
+                DeferredList(self._freeing).addBoth(self._give_back).addErrback(self._give_back)
 
     def _give_back(self, _: object) -> None:
         self._partial.promise.release()
