@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 _log = Logger()
 
 
+def _inbound(stream: InboundStream | OutboundStream | None) -> InboundStream | None:
+    """The stream if it is known to receive; without its class, which only those load who receive content."""
+    return None if isinstance(stream, OutboundStream) else stream
+
+
 def _count(stream: InboundStream | OutboundStream | None, traffic: Traffic) -> None:
     if isinstance(stream, OutboundStream):
         traffic.content_sent += stream.content - stream.saved
@@ -123,11 +128,7 @@ class StreamTable:
             _count(stream, self._ended)
             stream.fail(ConnectionFailed(f"stream {number} is closed"))
         if number == self.latest:
-            waiting = (
-                other
-                for other, stream in self._open.items()
-                if stream is not None and not isinstance(stream, OutboundStream)
-            )
+            waiting = (other for other, stream in self._open.items() if _inbound(stream) is not None)
             self.latest = next(waiting, 0)
         self._link.stream_closed()
 
@@ -136,35 +137,35 @@ class StreamTable:
 
         To be followed by `delivered`, at once or after more boxes.
         """
-        stream = self._open.get(number)
-        if stream is not None and not isinstance(stream, OutboundStream):
+        stream = self._expecting(number, "content")
+        if stream is not None:
             stream.receive(content)
             self._receiving.add(stream)
             self.latest = number
-        elif number in self._open or not self._existed(number):
-            raise ProtocolError(f"content for stream {number}, which does not expect any")
 
     def receive_hole(self, number: int, length: int) -> None:
         """A ``Zeros`` box arrived; as for `receive`."""
-        stream = self._open.get(number)
-        if stream is not None and not isinstance(stream, OutboundStream):
+        stream = self._expecting(number, "a hole")
+        if stream is not None:
             stream.receive_hole(length)
             self._receiving.add(stream)
-        elif number in self._open or not self._existed(number):
-            raise ProtocolError(f"a hole for stream {number}, which does not expect any")
 
     def receive_compressed(self, box: CompressedBox) -> None:
         """A ``Compressed`` box arrived; as for `receive`."""
         if self._link.compression is None:
             raise ProtocolError("compressed content, which was not agreed")
-        number = box.stream
-        stream = self._open.get(number)
-        if stream is not None and not isinstance(stream, OutboundStream):
+        stream = self._expecting(box.stream, "content")
+        if stream is not None:
             stream.receive_compressed(box)
             self._receiving.add(stream)
-            self.latest = number
-        elif number in self._open or not self._existed(number):
-            raise ProtocolError(f"content for stream {number}, which does not expect any")
+            self.latest = box.stream
+
+    def _expecting(self, number: int, what: str) -> InboundStream | None:
+        """The stream that ``what`` is for, None if it is closed; raises `ProtocolError` if it never expects any."""
+        stream = _inbound(self._open.get(number))
+        if stream is None and (number in self._open or not self._existed(number)):
+            raise ProtocolError(f"{what} for stream {number}, which does not expect any")
+        return stream
 
     def delivered(self) -> None:
         """All boxes of one delivery were received."""
@@ -199,11 +200,11 @@ class StreamTable:
         """
         self._lost = error
         for number in list(self._open):
-            stream = self._open.get(number)
-            if stream is not None and not isinstance(stream, OutboundStream):
+            receiving = _inbound(self._open.get(number))
+            if receiving is not None:
                 with _log.failuresHandled("while a connection ended"):
-                    stream.end(error)
-                if stream.unread:
+                    receiving.end(error)
+                if receiving.unread:
                     continue
             stream = self._open.pop(number, None)
             if stream is not None:
