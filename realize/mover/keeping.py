@@ -23,6 +23,7 @@ from realize.store.interfaces import IStore
 from realize.units import display_name
 from realize.values import (
     EXTRAS,
+    OWNERS,
     USUALLY_PRESERVED,
     Attributes,
     Directory,
@@ -222,7 +223,7 @@ class Keeping:
         """
         completed = await self.directories(store, wanted)
         return [
-            each if isinstance(each, Directory) else evolve(plain, mode=plain.mode & 0o700)
+            each if isinstance(each, Directory) else evolve(plain, mode=plain.mode & OWNERS)
             for plain, each in zip(wanted, completed, strict=True)
         ]
 
