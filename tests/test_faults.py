@@ -10,6 +10,7 @@ import contextlib
 import errno
 import gc
 import os
+import shutil
 import time
 from collections import deque
 from functools import partial
@@ -194,10 +195,14 @@ def went_well(result):
     return isinstance(result, list) and not any(isinstance(each, RealizeError) for each in result)
 
 
-def sweep(attempt, step):
-    """Let the calls fail, every ``step``-th of them, until there are no more, and there were some."""
+def sweep(attempt, step, folder):
+    """Let the calls fail, every ``step``-th of them, until there are no more, and there were some.
+
+    What an attempt leaves in the ``folder``, below its number, goes with it: thousands of them would fill the disk.
+    """
     number = 1
     while attempt(number):
+        shutil.rmtree(folder / f"{number}", ignore_errors=True)
         number += step
     gc.collect()  # what was not handled in a Deferred is told now, while that is no failure of the test
     assert number > step
@@ -244,7 +249,7 @@ def test_whatever_fails_a_second_try_works(tmp_path, work, kind, step):
             assert isinstance(first, RealizeError), (fault.where, first)
         return fault.hit
 
-    sweep(attempt, step)
+    sweep(attempt, step, tmp_path)
 
 
 class Daemon:
@@ -363,7 +368,7 @@ def test_whatever_fails_at_either_end_of_a_connection_another_one_works(tmp_path
         assert 0 == first.responders.open_count + other.responders.open_count, fault.where
         return fault.hit
 
-    sweep(attempt, fewer(step, how))
+    sweep(attempt, fewer(step, how), tmp_path)
 
 
 FILES = {"s1": b"one", "d/s2": b"two", "same": b"same", "big": BIG, "d/newer": BIG[::-1]}
@@ -394,7 +399,7 @@ def test_whatever_fails_no_file_is_lost_and_the_next_run_finishes(tmp_path, way,
         journey.all_is_moved((fault.where, first))
         return fault.hit
 
-    sweep(attempt, fewer(step, how))
+    sweep(attempt, fewer(step, how), tmp_path)
 
 
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.soak)], ids=["sample", "all"])
@@ -419,7 +424,7 @@ def test_whatever_fails_both_files_are_kept_and_none_twice(tmp_path, step):
         assert not [path for path in journey.source.rglob("*") if path.is_file()], (fault.where, first)
         return fault.hit
 
-    sweep(attempt, step)
+    sweep(attempt, step, tmp_path)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -443,7 +448,7 @@ def test_whenever_a_run_is_cancelled_nothing_stays_open(tmp_path, way, step):
         journey.all_is_moved((number, first))
         return cancelled
 
-    sweep(attempt, step)
+    sweep(attempt, step, tmp_path)
 
 
 class Later:

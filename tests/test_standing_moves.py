@@ -28,7 +28,7 @@ from realize.mover import run as mover_run
 from realize.moves import feed, one_run
 from realize.moves.after_program import AfterOutcome
 from realize.moves.one_run import OneRun
-from realize.moves.status import MoveStatus, Phase
+from realize.moves.status import MoveStatus, Phase, RunResult
 from realize.schedule.timetable import parse_timetable
 from realize.store.local import store
 from realize.store.local.location import RootedLocation
@@ -200,6 +200,16 @@ async def test_a_new_version_is_kept_beside_the_one_before(two: Two) -> None:
     assert {"log": "1", "log.1": "2", "log.2": "3"} == files(two.inbox)
 
 
+async def first_run(two: Two) -> RunResult:
+    """Move a file, and return what came of the run."""
+    (two.out / "f").write_text("1")
+    await two.moving()
+    await until(lambda: two.status().last_run is not None, "a run")
+    last = two.status().last_run
+    assert last is not None
+    return last
+
+
 @pytest.mark.parametrize("set_by", [-3600.0, 3600.0])
 async def test_a_clock_that_is_set_during_a_run_changes_no_duration(
     two: Two, monkeypatch: pytest.MonkeyPatch, set_by: float
@@ -207,12 +217,8 @@ async def test_a_clock_that_is_set_during_a_run_changes_no_duration(
     """Neither of the run nor in the sum of all; when it ended is what the clock shows then."""
     ahead = chain([0.0], repeat(set_by))
     monkeypatch.setattr(one_run, "time", SimpleNamespace(time=lambda: time.time() + next(ahead)))
-    (two.out / "f").write_text("1")
-    await two.moving()
-    await until(lambda: two.status().last_run is not None, "a run")
-    last = two.status().last_run
+    last = await first_run(two)
 
-    assert last is not None
     assert 0.0 < last.ended - last.began < 60.0
     assert abs(last.ended - time.time() - set_by) < 60.0
     assert 0.0 < two.status().totals.run_seconds < 60.0
@@ -224,12 +230,8 @@ async def test_a_run_lasts_while_the_machine_is_suspended(two: Two, monkeypatch:
     slept = chain([0.0], repeat(3600.0))
     monkeypatch.setattr(one_run, "time", SimpleNamespace(time=lambda: time.time() + next(asleep)))
     monkeypatch.setattr(one_run, "since_boot_s", lambda: since_boot_s() + next(slept))
-    (two.out / "f").write_text("1")
-    await two.moving()
-    await until(lambda: two.status().last_run is not None, "a run")
-    last = two.status().last_run
+    last = await first_run(two)
 
-    assert last is not None
     assert 3600.0 < last.ended - last.began < 3660.0
     assert abs(last.began - time.time()) < 60.0
 
