@@ -168,9 +168,9 @@ def happen(world):
     move("camera", "--on-conflict", "replace", source, "hostb::inbox")
     (source / "large").write_bytes(b"another")
     move("clash", "--on-conflict", "fail", source, "hostb::inbox", code=1)
-    # One that is cut off, after it was seen to be held back.
+    # One that is cut off, after it was seen to be held back: it takes a minute, however late it is seen.
     large_only = ("--exclude", "*", "--include", "large", "hostb::inbox")
-    cut = site.spawn("copy", "--quiet", *large_only, folder / "cut")
+    cut = site.spawn("copy", "--quiet", "--throttle-down", "64k", *large_only, folder / "cut")
     world.wait(f'realize_connections{{peer="tester"}} == 1 and on (instance) {SENT} > 0')
     cut.kill()
     cut.wait()
